@@ -1,0 +1,71 @@
+"""Many-body expansions of molecular clusters, run in parallel."""
+
+from mbexec.core.config import RunConfig, RunSettings, TaskSettings
+from mbexec.core.engine import RunResult, arun, plan, run
+from mbexec.core.errors import (
+    ConfigError,
+    ExecutorError,
+    HookError,
+    InputError,
+    MbexecError,
+    PluginError,
+    PluginNotFoundError,
+    ProgramError,
+)
+from mbexec.core.expansion import Contribution, Expansion, FragmentSets, expand
+from mbexec.core.metrics import (
+    FragmentDone,
+    LevelDone,
+    LevelReport,
+    LevelStarted,
+    MetricsEvent,
+    RunDone,
+    RunReport,
+    RunStarted,
+)
+from mbexec.core.summation import ArraySum, exact_dot
+from mbexec.core.types import Level, Plan, PlannedLevel, Task, TaskError, TaskResult
+from mbexec.core.work import NeedContext, Work, run_chunk
+from mbexec.hookspecs import hookimpl
+
+__all__ = [
+    "ArraySum",
+    "ConfigError",
+    "Contribution",
+    "ExecutorError",
+    "Expansion",
+    "FragmentDone",
+    "FragmentSets",
+    "HookError",
+    "InputError",
+    "Level",
+    "LevelDone",
+    "LevelReport",
+    "LevelStarted",
+    "MbexecError",
+    "MetricsEvent",
+    "NeedContext",
+    "Plan",
+    "PlannedLevel",
+    "PluginError",
+    "PluginNotFoundError",
+    "ProgramError",
+    "RunConfig",
+    "RunDone",
+    "RunReport",
+    "RunResult",
+    "RunSettings",
+    "RunStarted",
+    "Task",
+    "TaskError",
+    "TaskResult",
+    "TaskSettings",
+    "Work",
+    "arun",
+    "exact_dot",
+    "expand",
+    "hookimpl",
+    "plan",
+    "run",
+    "run_chunk",
+]

@@ -1,0 +1,140 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from mbexec import MbexecError, RunResult
+from mbexec.core import engine
+from mbexec.core.config import layers, parse_value, read_config
+from mbexec.core.errors import ExecutorError
+from mbexec.core.logs import configure
+from mbexec.core.manager import installed_plugins
+from mbexec.core.program import node_settings
+from mbexec.core.schema import open_spec
+
+__all__ = ["main"]
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_DEFAULTS = {"run.reporters": ["progress"]}
+
+
+class _Commands(click.Group):
+    """Turns what mbexec raises into a line on standard error and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MbexecError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(FAILED if isinstance(error, ExecutorError) else BAD_INPUT)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mbexec")
+def main() -> None:
+    """Run many-body expansions of molecular clusters in parallel."""
+    configure()
+
+
+def _setting(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    settings = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE, for example task.ncores=2.")
+        settings[key.strip()] = parse_value(value.strip())
+    return settings
+
+
+def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--set", "settings", multiple=True, callback=_setting, metavar="KEY=VALUE",
+                     help="A setting by its job-file key, such as task.ncores=2; repeat for more."),
+        click.option("-w", "--workers", type=int, help="How many fragments may run at once."),
+        click.option("-e", "--executor", help="The plugin that runs the fragments."),
+        click.argument("job", type=click.Path(path_type=Path)),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _all_settings(executor: str | None, workers: int | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    given = {"run.executor": executor, "run.workers": workers}
+    return {**settings, **{key: value for key, value in given.items() if value is not None}}
+
+
+@main.command()
+@_job_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the QCSchema result here, as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run(
+    job: Path, executor: str | None, workers: int | None, settings: dict[str, Any], output: Path | None, quiet: bool
+) -> None:
+    """Run a job file (.toml) or a QCSchema input (.json, .yaml) and show its n-body energies.
+
+    Exit codes: 0 done, 1 fragments failed, 2 bad input, 130 interrupted.
+    """
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {str(output)!r} does not exist.", param_hint="--output")
+    spec, config = engine.read_job(job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS)
+    found = engine.execute(spec, config)
+    if output is not None:
+        _write(output, found.result)
+    _show(found)
+    sys.exit(DONE if found.result.success else FAILED)
+
+
+def _write(path: Path, result: Any) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(result.serialize("json"), encoding="utf-8")
+    partial.replace(path)
+
+
+def _show(found: RunResult) -> None:
+    from mbexec import tables
+
+    console = _console()
+    shown = tables.results(found.plan, found.result) if found.result.success else tables.failures(found.result)
+    console.print(shown)
+    console.print(tables.summary(found.report), highlight=False)
+
+
+def _console() -> Console:
+    """Tables keep their width where nobody sees a terminal's edge."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+@main.command()
+@_job_options
+@click.option("--show-config", is_flag=True, help="Show each setting and where it is from.")
+def plan(job: Path, executor: str | None, workers: int | None, settings: dict[str, Any], show_config: bool) -> None:
+    """Show which fragment calculations a job needs, and run none."""
+    from mbexec import tables
+
+    spec, config = engine.read_job(job, _all_settings(executor, workers, settings), _DEFAULTS)
+    console = _console()
+    console.print(tables.plan_table(engine.make_plan(spec, config)))
+    if show_config:
+        console.print(tables.settings_table(config))
+
+
+@main.command()
+@click.argument("job", type=click.Path(path_type=Path), required=False)
+def plugins(job: Path | None) -> None:
+    """List installed plugins, and which are active (for a job, if one is given)."""
+    from mbexec import tables
+
+    tables_of_job = open_spec(job if job is not None else {})[1]
+    config = read_config(layers(tables_of_job, {}, _DEFAULTS), node_settings)
+    _console().print(tables.plugins_table(installed_plugins(), config))

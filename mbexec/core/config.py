@@ -1,0 +1,314 @@
+"""Settings: from files, variables and arguments to one frozen :class:`RunConfig` that knows where each value is from.
+
+A setting is named by its dotted job-file key, ``task.ncores``. Later sources win: default, the user's file, the
+project's ``mbexec.toml``, the job file, ``MBEXEC_TASK__NCORES``, arguments. Where nobody sets a task's resources,
+``QCENGINE_*`` variables, ``qcengine.yaml`` and our split of the machine decide, in this order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import platformdirs
+import psutil
+from attrs import field, frozen
+
+from mbexec.core.errors import ConfigError
+
+__all__ = ["Layer", "RunConfig", "RunSettings", "TaskSettings", "layers", "nested", "read_config", "unknown"]
+
+_CHEMISTRY = ("molecule", "mbe", "program")
+_TABLES = (*_CHEMISTRY, "run", "task", "plugin")
+_VARIABLE = "MBEXEC_"
+
+
+def _is_whole(minimum: int) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= minimum
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(_is_text(v) for v in value)
+
+
+def _setting(default: Any, allowed: str, test: Callable[[Any], bool]) -> Any:
+    return field(default=default, metadata={"allowed": allowed, "test": test})
+
+
+@frozen
+class RunSettings:
+    """``[run]``: which plugins take part, and how many workers.
+
+    Attributes
+    ----------
+    executor, planner
+        Names of plugins.
+    reporters
+        Names of the plugins that hear what happens.
+    store
+        Name of a plugin that keeps results; None for none.
+    workers
+        How many fragments may run at once.
+    schedule
+        "cost": fragments that don't depend on each other run together, costliest first; "nbody": monomers, dimers,
+        ... one level after the other.
+    """
+
+    executor: str = _setting("threads", "the name of an executor", _is_text)
+    planner: str = _setting("manybody", "the name of a planner", _is_text)
+    reporters: tuple[str, ...] = _setting((), "a list of names of reporters", _is_names)
+    store: str | None = _setting(None, "the name of a store", _is_text)
+    workers: int = _setting(0, "a whole number from 1 up", _is_whole(1))
+    schedule: str = _setting("cost", '"cost" or "nbody"', lambda v: v in ("cost", "nbody"))
+
+
+@frozen
+class TaskSettings:
+    """``[task]``: what one fragment calculation may use; QCEngine's names.
+
+    Attributes
+    ----------
+    ncores
+        Cores.
+    memory
+        GiB.
+    timeout
+        Seconds an attempt may take; None for no limit.
+    retries
+        How often a random_error is tried again.
+    scratch_directory
+        Where programs put their files; None for the system's choice.
+    nnodes
+        Nodes, for programs that run under MPI.
+    """
+
+    ncores: int = _setting(0, "a whole number from 1 up", _is_whole(1))
+    memory: float = _setting(0.0, "a number of GiB above 0", _is_positive)
+    timeout: float | None = _setting(None, "a number of seconds above 0", _is_positive)
+    retries: int = _setting(0, "a whole number from 0 up", _is_whole(0))
+    scratch_directory: str | None = _setting(None, "a path", _is_text)
+    nnodes: int = _setting(1, "a whole number from 1 up", _is_whole(1))
+
+    def as_qcengine(self) -> dict[str, Any]:
+        """Those of the settings that QCEngine's TaskConfig has."""
+        return attrs.asdict(self, filter=attrs.filters.exclude("timeout"))
+
+
+@frozen
+class RunConfig:
+    """All settings of a run.
+
+    Attributes
+    ----------
+    run, task
+        The tables of the job file.
+    plugin
+        ``[plugin.NAME]`` tables by name; those of plugins that take no part are not looked at.
+    sources
+        Where each setting's value is from, by dotted key.
+    """
+
+    run: RunSettings
+    task: TaskSettings
+    plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+    sources: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class Layer:
+    """Settings from one source.
+
+    Attributes
+    ----------
+    source
+        What to call it in messages.
+    tables
+        Nested as in a job file.
+    """
+
+    source: str
+    tables: Mapping[str, Any]
+
+
+def layers(job: Layer, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> list[Layer]:
+    """All sources of settings, the last of which wins.
+
+    Parameters
+    ----------
+    job
+        The job file; its tables may be empty.
+    settings
+        Arguments by dotted key; a key without a dot is one of ``[run]``.
+    defaults
+        The same, for defaults other than the library's.
+    """
+    found = [Layer("default", nested(defaults or {}))]
+    user = platformdirs.user_config_path("mbexec", appauthor=False) / "mbexec.toml"
+    project = next(
+        (p / "mbexec.toml" for p in [Path.cwd(), *Path.cwd().parents] if (p / "mbexec.toml").is_file()), None
+    )
+    for path in (user, project):
+        if path is not None and path.is_file():
+            found.append(_shared_file(path))
+    found.append(job)
+    found += _variables(os.environ)
+    return [_checked(layer) for layer in [*found, Layer("argument", nested(settings))]]
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys to nested tables; a key without a dot belongs to ``[run]``."""
+    tables: dict[str, Any] = {}
+    for key, value in settings.items():
+        *path, last = (key if "." in key else f"run.{key}").split(".")
+        table = tables
+        for name in path:
+            table = table.setdefault(name, {})
+        table[last] = value
+    return tables
+
+
+def _shared_file(path: Path) -> Layer:
+    tables = read_toml(path)
+    if chemistry := [name for name in tables if name in _CHEMISTRY]:
+        raise ConfigError(
+            f"{path}: [{chemistry[0]}] belongs in a job file; "
+            "mbexec.toml and the user's file hold [run], [task] and [plugin.NAME]."
+        )
+    return Layer(str(path), tables)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file, or a ConfigError that names the file and the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}.") from error
+
+
+def _variables(environment: Mapping[str, str]) -> list[Layer]:
+    found = []
+    for name in sorted(environment):
+        if name.startswith(_VARIABLE):
+            key = name.removeprefix(_VARIABLE).lower().replace("__", ".")
+            if "." not in key:
+                raise ConfigError(
+                    f"The variable {name} names no setting; write {_VARIABLE}TABLE__KEY, "
+                    f"for example {_VARIABLE}RUN__EXECUTOR."
+                )
+            found.append(Layer(name, nested({key: parse_value(environment[name])})))
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """A value as TOML writes it; what is not TOML is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(layer: Layer) -> Layer:
+    for name, table in layer.tables.items():
+        if name not in _TABLES:
+            raise ConfigError(f"{layer.source}: {unknown(f'[{name}]', [f'[{t}]' for t in _TABLES], 'table')}")
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{layer.source}: {name} = {table!r} must be a table: [{name}].")
+        if name == "plugin" and (bad := [k for k, v in table.items() if not isinstance(v, Mapping)]):
+            raise ConfigError(f"{layer.source}: plugin.{bad[0]} must be a table: [plugin.{bad[0]}].")
+    return layer
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """A sentence for a name that is not known: near matches, and all that are."""
+    choices = list(known)
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"unknown {what} {name}.{hint} Known: {', '.join(choices) or 'none'}."
+
+
+def read_config(sources: Iterable[Layer], node_settings: Callable[[], Mapping[str, Any]]) -> RunConfig:
+    """The settings of a run from all their sources.
+
+    Parameters
+    ----------
+    sources
+        The last one wins.
+    node_settings
+        Gives what ``qcengine.yaml`` says of this host.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value is not allowed; it names the source, the key, the value and what is allowed.
+    """
+    origin: dict[str, str] = {}
+    run: dict[str, Any] = {}
+    task: dict[str, Any] = {}
+    plugin: dict[str, dict[str, Any]] = {}
+    for layer in sources:
+        _take(layer, "run", RunSettings, run, origin)
+        _take(layer, "task", TaskSettings, task, origin)
+        for name, table in layer.tables.get("plugin", {}).items():
+            plugin.setdefault(name, {}).update(table)
+            origin.update({f"plugin.{name}.{key}": layer.source for key in table})
+    _fill(task, origin, _from_qcengine(os.environ))
+    _fill(task, origin, [("qcengine.yaml", dict(node_settings()))])
+    _split_machine(run, task, origin)
+    run["reporters"] = tuple(run.get("reporters", ()))
+    for section, cls in (("run", RunSettings), ("task", TaskSettings)):
+        for name in attrs.fields_dict(cls):
+            origin.setdefault(f"{section}.{name}", "default")
+    return RunConfig(RunSettings(**run), TaskSettings(**task), plugin, origin)
+
+
+def _take(layer: Layer, section: str, cls: type, into: dict[str, Any], origin: dict[str, str]) -> None:
+    fields = attrs.fields_dict(cls)
+    for key, value in layer.tables.get(section, {}).items():
+        dotted = f"{section}.{key}"
+        if key not in fields:
+            raise ConfigError(f"{layer.source}: {unknown(dotted, [f'{section}.{f}' for f in fields], 'setting')}")
+        if key == "reporters" and isinstance(value, str):
+            value = [value]
+        if not fields[key].metadata["test"](value):
+            raise ConfigError(f"{layer.source}: {dotted} = {value!r} must be {fields[key].metadata['allowed']}.")
+        into[key] = value
+        origin[dotted] = layer.source
+
+
+def _fill(task: dict[str, Any], origin: dict[str, str], found: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Take those task settings that nobody has set yet."""
+    for source, values in found:
+        new = {key: value for key, value in values.items() if key not in task}
+        _take(Layer(source, {"task": new}), "task", TaskSettings, task, origin)
+
+
+def _from_qcengine(environment: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
+    names = attrs.fields_dict(TaskSettings).keys() - {"timeout"}
+    variables = {name: f"QCENGINE_{name.upper()}" for name in sorted(names)}
+    return [(v, {name: parse_value(environment[v])}) for name, v in variables.items() if v in environment]
+
+
+def _split_machine(run: dict[str, Any], task: dict[str, Any], origin: dict[str, str]) -> None:
+    """Divide the cores and the memory that this process may use among the workers."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = psutil.virtual_memory().total / 2**30
+    source = "split of the machine"
+    if "workers" not in run:
+        run["workers"] = max(1, cores // task.get("ncores", 1))
+        origin["run.workers"] = source
+    _fill(task, origin, [(source, {"ncores": 1, "memory": round(0.9 * memory / run["workers"], 3)})])

@@ -1,0 +1,283 @@
+"""The run loop: from an input to a result by way of the hooks. Knows no chemistry and no executor by name."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+from attrs import define, field, frozen
+from numpy.typing import NDArray
+
+from mbexec.core.config import RunConfig, layers, read_config
+from mbexec.core.errors import ExecutorError, MbexecError
+from mbexec.core.manager import harnesses, host, reporters
+from mbexec.core.metrics import MetricsEvent, Recorder, RunDone, RunReport
+from mbexec.core.program import Cluster, Context, limited_threads, node_settings
+from mbexec.core.schedule import submissions
+from mbexec.core.types import Level, Plan, TaskResult
+from mbexec.core.work import Work
+
+if TYPE_CHECKING:
+    import pluggy
+    from qcelemental.models.v2 import FailedOperation
+    from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
+
+__all__ = ["RunResult", "arun", "execute", "make_plan", "plan", "read_job", "run"]
+
+_BATCH = 1000
+
+
+@frozen(eq=False, slots=False)
+class RunResult:
+    """What came of a run.
+
+    Attributes
+    ----------
+    result
+        The QCSchema ``ManyBodyResult``; a ``FailedOperation`` where fragments failed.
+    report
+        What it cost.
+    config
+        The settings it ran with.
+    plan
+        The fragment calculations it needed.
+    energies : (ntask,) float array, E_h
+        Of each fragment calculation, in the plan's order; NaN where there is none.
+    """
+
+    result: ManyBodyResult | FailedOperation
+    report: RunReport
+    config: RunConfig
+    plan: Plan
+    energies: NDArray[np.float64]
+
+    @cached_property
+    def contributions(self) -> dict[str, dict[tuple[int, ...], float]]:
+        """What each fragment set adds to the energy beyond its subsets, E_h, by BSSE treatment and set."""
+        expansion = self.plan.expansion
+        treatments = dict.fromkeys(row.bsse for row in expansion.rows)
+        return {bsse: expansion.increments(bsse, self.energies) for bsse in treatments}
+
+
+def run(spec: Any, *, executor: str | None = None, **settings: Any) -> RunResult:
+    """Run a many-body expansion.
+
+    Parameters
+    ----------
+    spec
+        A QCSchema ``ManyBodyInput`` (version 2, or 1), a dict of the same or of a job file's tables, or the path of a
+        .toml job file or of a .json or .yaml file.
+    executor
+        Name of the plugin that runs the fragments.
+    **settings
+        Job-file keys, dotted (``**{"task.ncores": 2}``); those of ``[run]`` without the dot (``workers=2``).
+
+    Returns
+    -------
+    RunResult
+        With a ``FailedOperation`` in it if fragments failed.
+
+    Raises
+    ------
+    InputError, ConfigError, PluginError, ProgramError
+        Before anything runs, if something asked for can't be.
+    ExecutorError
+        If the executor breaks.
+    """
+    return execute(*read_job(spec, _with(executor, settings)))
+
+
+async def arun(spec: Any, *, executor: str | None = None, **settings: Any) -> RunResult:
+    """Run a many-body expansion without blocking the event loop; see :func:`run`.
+
+    When the awaiting task is cancelled, nothing new is started; what runs is finished first.
+    """
+    stop = threading.Event()
+    job = partial(_read_and_execute, spec, _with(executor, settings), stop)
+    future = asyncio.get_running_loop().run_in_executor(None, job)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([future])
+        raise
+
+
+def plan(spec: Any, **settings: Any) -> Plan:
+    """The fragment calculations that an input needs, without running any; parameters as for :func:`run`."""
+    return make_plan(*read_job(spec, settings))
+
+
+def _with(executor: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(settings) if executor is None else {**settings, "run.executor": executor}
+
+
+def _read_and_execute(spec: Any, settings: Mapping[str, Any], stop: threading.Event) -> RunResult:
+    return execute(*read_job(spec, settings), stop)
+
+
+def read_job(
+    spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> tuple[ManyBodyInput, RunConfig]:
+    """The valid input and the settings of a run, from all their sources."""
+    from mbexec.core.schema import many_body_input, open_spec
+
+    qcschema, job = open_spec(spec)
+    sources = layers(job, settings, defaults)
+    folder = Path(spec).parent if isinstance(spec, (str, Path)) else Path.cwd()
+    config = read_config(sources, node_settings)
+    return many_body_input(qcschema, sources, folder), config
+
+
+def make_plan(spec: ManyBodyInput, config: RunConfig) -> Plan:
+    """What the planner that the settings name makes of the input."""
+    manager = host([(config.run.planner, "planner")], config.plugin)
+    made: Plan = manager.hook.build_tasks(spec=spec, config=config)
+    return made
+
+
+def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None = None) -> RunResult:
+    """Plan, run and merge. Set `stop` from another thread to start nothing new."""
+    roles = [(config.run.planner, "planner"), (config.run.executor, "executor")]
+    roles += [(name, "reporter") for name in config.run.reporters]
+    roles += [(config.run.store, "store")] if config.run.store else []
+    manager = host(roles, config.plugin)
+    with ExitStack() as stack:
+        for plugin in manager.get_plugins():
+            if hasattr(plugin, "__enter__"):
+                stack.enter_context(plugin)
+        made: Plan = manager.hook.build_tasks(spec=spec, config=config)
+        stack.enter_context(limited_threads(config.task.ncores))
+        work = Work(_context(made, config), _workers(manager, config))
+        work.prepare()
+        _warn_of_timeout(manager, config)
+        return _Run(made, config, manager, work, stop or threading.Event()).run()
+
+
+def _context(plan: Plan, config: RunConfig) -> Context:
+    specification = plan.spec.specification
+    driver = {"driver": specification.driver}
+    return Context(
+        cluster=Cluster.of(plan.spec.molecule),
+        specifications={mc: specification.specification[mc].model_copy(update=driver) for mc in plan.expansion.mcs},
+        harnesses=harnesses(),
+        task=config.task,
+        bodies=specification.protocols.cluster_results.value == "all",
+    )
+
+
+def _workers(manager: pluggy.PluginManager, config: RunConfig) -> int:
+    """How many workers are granted: no more than the executor says it can use."""
+    most: int = getattr(manager.get_plugin(config.run.executor), "max_workers", config.run.workers)
+    return min(config.run.workers, most)
+
+
+def _warn_of_timeout(manager: pluggy.PluginManager, config: RunConfig) -> None:
+    executor = manager.get_plugin(config.run.executor)
+    if config.task.timeout is not None and not getattr(executor, "can_kill", False):
+        warnings.warn(
+            f"task.timeout = {config.task.timeout:g} has no effect: "
+            f"the executor {config.run.executor!r} cannot stop a fragment that runs.",
+            stacklevel=2,
+        )
+
+
+@define(eq=False)
+class _Run:
+    """One run: results on their way from the executor to the merger, seen by store and reporters as they pass."""
+
+    plan: Plan
+    config: RunConfig
+    manager: pluggy.PluginManager
+    work: Work
+    stop: threading.Event
+    _recorder: Recorder = field(init=False)
+    _reporters: dict[str, Callable[..., Any]] = field(init=False)
+    _seen: NDArray[np.bool_] = field(init=False)
+    _energies: NDArray[np.float64] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._recorder = Recorder(self.plan, uuid.uuid4().hex[:12], self.config.run.executor, self.work.workers)
+        self._reporters = reporters(self.manager)
+        self._seen = np.zeros(len(self.plan), dtype=bool)
+        self._energies = np.full(len(self.plan), np.nan)
+
+    def run(self) -> RunResult:
+        """Submit everything and merge what comes."""
+        self._report(self._recorder.begin())
+        with closing(self._results()) as results:
+            result = self.manager.hook.merge_results(plan=self.plan, results=results)
+        report = self._recorder.report()
+        self._report(RunDone(report))
+        return RunResult(result, report, self.config, self.plan, self._energies)
+
+    def _results(self) -> Generator[TaskResult, None, None]:
+        for order in submissions(self.plan, self.config.run.schedule):
+            for result in self._recalled(order):
+                yield self._passed(result, reused=True)
+            level = Level(self.plan, order[~self._seen[order]], self.stop)
+            with closing(self._submitted(level)) as submitted:
+                for result in submitted if len(level) else ():
+                    yield self._kept(result)
+            if not (self._seen[order].all() or self.stop.is_set()):
+                lost = self.plan[int(order[~self._seen[order]][0])]
+                raise ExecutorError(f"The executor {self.config.run.executor!r} gave no result for {lost.label}.")
+
+    def _recalled(self, order: NDArray[np.int64]) -> Iterator[TaskResult]:
+        if self.config.run.store is None:
+            return
+        for start in range(0, len(order), _BATCH):
+            tasks = [self.plan[index] for index in order[start : start + _BATCH].tolist()]
+            known: Iterable[TaskResult] = self.manager.hook.recall_results(tasks=tasks)
+            yield from known or ()
+
+    def _submitted(self, level: Level) -> Generator[TaskResult, None, None]:
+        """The executor's results; whatever it raises is an ExecutorError."""
+        name = self.config.run.executor
+        iterator: Iterator[TaskResult] | None = None
+        try:
+            iterator = iter(self.manager.hook.submit_level(level=level, work=self.work))
+            yield from iterator
+        except MbexecError:
+            raise
+        except Exception as error:
+            raise ExecutorError(f"The executor {name!r} broke: {type(error).__name__}: {error}") from error
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()
+
+    def _kept(self, result: TaskResult) -> TaskResult:
+        self._check(result)
+        self.manager.hook.keep_result(task=self.plan[result.index], result=result)
+        return self._passed(result, reused=False)
+
+    def _check(self, result: TaskResult) -> None:
+        if not 0 <= result.index < len(self.plan) or self._seen[result.index]:
+            raise ExecutorError(
+                f"The executor {self.config.run.executor!r} gave a second result, or one that nobody asked for, "
+                f"for task {result.index} of {len(self.plan)}."
+            )
+
+    def _passed(self, result: TaskResult, *, reused: bool) -> TaskResult:
+        self._seen[result.index] = True
+        self._energies[result.index] = result.values.get("energy", np.nan)
+        for event in self._recorder.record(self.plan[result.index], result, reused):
+            self._report(event)
+        return result
+
+    def _report(self, event: MetricsEvent) -> None:
+        for name, report in list(self._reporters.items()):
+            try:
+                report(event=event)
+            except Exception as error:
+                del self._reporters[name]
+                structlog.get_logger("mbexec").warning("reporter_left_out", reporter=name, error=repr(error))

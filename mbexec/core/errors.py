@@ -1,0 +1,65 @@
+"""What mbexec raises. Every message is one or two sentences: what happened, what is allowed, what to do.
+
+The tree::
+
+    MbexecError
+    ├── InputError            the molecule, the model chemistry or the expansion asked for can't be
+    ├── ConfigError           a setting: its key, its value, or the file it stands in
+    ├── PluginError           a plugin could not be found, imported, built or registered
+    │   ├── PluginNotFoundError
+    │   └── HookError         a plugin's hooks are not what the host calls
+    ├── ProgramError          a program is not installed, or its name is unknown
+    └── ExecutorError         an executor broke; fragments that fail are data, not exceptions
+
+All of them take one message and nothing else, so that they pickle.
+"""
+
+__all__ = [
+    "ConfigError",
+    "ExecutorError",
+    "HookError",
+    "InputError",
+    "MbexecError",
+    "PluginError",
+    "PluginNotFoundError",
+    "ProgramError",
+]
+
+
+class MbexecError(Exception):
+    """The root of everything mbexec raises on purpose."""
+
+
+class InputError(MbexecError, ValueError):
+    """The molecule, the model chemistry or the expansion asked for is not possible.
+
+    Raised by a program inside a worker, it becomes a failed fragment of QCEngine's error type ``input_error``.
+    """
+
+    error_type = "input_error"
+
+
+class ConfigError(MbexecError, ValueError):
+    """A setting is unknown, has a value that is not allowed, or stands in a file that can't be read."""
+
+
+class PluginError(MbexecError):
+    """A plugin could not be imported, built or registered."""
+
+
+class PluginNotFoundError(PluginError):
+    """No installed distribution offers a plugin of that name."""
+
+
+class HookError(PluginError):
+    """A plugin's hook implementations are not what the host can call."""
+
+
+class ProgramError(MbexecError):
+    """A quantum-chemistry program is unknown, not installed, or reports success without a usable result."""
+
+    error_type = "unknown_error"
+
+
+class ExecutorError(MbexecError):
+    """An executor broke its contract or its workers are gone."""

@@ -1,0 +1,213 @@
+"""Geometries as people write them: fragments parted by ``--``, or an .xyz file that is cut into fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qcelemental as qcel
+from attrs import frozen
+from numpy.typing import NDArray
+
+from mbexec.core.errors import ConfigError, InputError
+
+__all__ = ["Fragment", "fragments_of", "parse_geometry", "read_xyz"]
+
+
+@frozen(eq=False)
+class Fragment:
+    """One fragment.
+
+    Attributes
+    ----------
+    symbols
+        Elements, one an atom.
+    places : (nat, 3) float array, a0
+    charge
+        In units of the elementary charge.
+    multiplicity
+        2S + 1; None for the lowest possible.
+    """
+
+    symbols: tuple[str, ...]
+    places: NDArray[np.float64]
+    charge: float = 0.0
+    multiplicity: int | None = None
+
+    def checked_multiplicity(self, number: int) -> int:
+        """The multiplicity, if the electrons allow it; `number` is for the message."""
+        electrons: int = sum(qcel.periodictable.to_Z(symbol) for symbol in self.symbols) - round(self.charge)
+        lowest = 1 + electrons % 2
+        if electrons < 0:
+            raise InputError(f"Fragment {number} has charge {self.charge:g}, which is more than its nuclei have.")
+        if self.multiplicity is None:
+            return lowest
+        if self.multiplicity < 1 or (self.multiplicity - lowest) % 2 or self.multiplicity - 1 > electrons:
+            raise InputError(
+                f"Fragment {number} with charge {self.charge:g} has {electrons} electrons, which can't have "
+                f"multiplicity {self.multiplicity}; the lowest possible is {lowest}."
+            )
+        return self.multiplicity
+
+
+def parse_geometry(text: str, unit: float) -> list[Fragment]:
+    """Fragments parted by lines of ``--``, each headed by charge and multiplicity if those are not 0 and lowest.
+
+    Parameters
+    ----------
+    text
+        One atom a line: element, x, y, z.
+    unit
+        Of the coordinates, in a0.
+
+    Raises
+    ------
+    InputError
+        If a line is neither; it quotes the line and its number.
+    """
+    found: list[Fragment] = []
+    lines: list[tuple[int, str]] = []
+    for number, line in enumerate([*text.splitlines(), "--"], start=1):
+        line = line.split("#")[0].strip()
+        if line.startswith("--"):
+            found.append(_fragment(lines, len(found) + 1, unit))
+            lines = []
+        elif line:
+            lines.append((number, line))
+    return found
+
+
+def _fragment(lines: Sequence[tuple[int, str]], number: int, unit: float) -> Fragment:
+    charge, multiplicity = 0.0, None
+    if lines and len(lines[0][1].split()) == 2:
+        charge, multiplicity = _charge_and_multiplicity(*lines[0])
+        lines = lines[1:]
+    if not lines:
+        raise InputError(f"molecule.geometry: fragment {number} has no atoms.")
+    atoms = [_atom(f"molecule.geometry, line {n}", line) for n, line in lines]
+    return Fragment(tuple(s for s, _ in atoms), unit * np.array([p for _, p in atoms]), charge, multiplicity)
+
+
+def _charge_and_multiplicity(number: int, line: str) -> tuple[float, int]:
+    try:
+        charge, multiplicity = line.split()
+        return float(charge), int(multiplicity)
+    except ValueError:
+        raise InputError(f"molecule.geometry, line {number}: {line!r} is not a charge and a multiplicity.") from None
+
+
+def _atom(where: str, line: str) -> tuple[str, list[float]]:
+    words = line.replace(",", " ").split()
+    try:
+        place = [float(word) for word in words[1:]]
+        if len(place) != 3 or not np.isfinite(place).all():
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{where}: {line!r} is not an element and three coordinates.") from None
+    return _element(where, words[0]), place
+
+
+def _element(where: str, symbol: str) -> str:
+    try:
+        return str(qcel.periodictable.to_E(symbol))
+    except qcel.NotAnElementError:
+        raise InputError(f"{where}: {symbol!r} is not an element.") from None
+
+
+def read_xyz(path: Path, unit: float) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Elements and coordinates, (nat, 3) in a0, of an .xyz file whose coordinates are in `unit` a0.
+
+    Raises
+    ------
+    ConfigError
+        If the file can't be read.
+    InputError
+        If it is not in the .xyz format.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"molecule.file: {path} can't be read: {error.strerror}.") from error
+    if not lines or not lines[0].strip().isdecimal():
+        raise InputError(f"{path}, line 1: an .xyz file begins with the number of atoms; got {(lines or [''])[0]!r}.")
+    nat = int(lines[0])
+    if len(lines) < nat + 2:
+        raise InputError(f"{path} promises {nat} atoms but has {max(len(lines) - 2, 0)} lines of them.")
+    atoms = [_atom(f"{path}, line {n}", " ".join(lines[n - 1].split()[:4])) for n in range(3, nat + 3)]
+    return tuple(symbol for symbol, _ in atoms), unit * np.array([place for _, place in atoms])
+
+
+def fragments_of(
+    symbols: Sequence[str],
+    places: NDArray[np.float64],
+    fragments: Any,
+    charges: Sequence[float] | None,
+    multiplicities: Sequence[int] | None,
+) -> list[Fragment]:
+    """Cut atoms into fragments.
+
+    Parameters
+    ----------
+    symbols, places
+        Elements and coordinates, (nat, 3) in a0.
+    fragments
+        "auto" for one fragment a connected group of atoms, or lists of 0-based atoms that follow each other.
+    charges, multiplicities
+        One a fragment; neutral and lowest if left out.
+    """
+    groups = _connected(symbols, places) if fragments == "auto" else fragments
+    _check_groups(groups, len(symbols))
+    for name, values in (("charges", charges), ("multiplicities", multiplicities)):
+        if values is not None and len(values) != len(groups):
+            raise InputError(f"molecule.{name} has {len(values)} entries, but there are {len(groups)} fragments.")
+    return [
+        Fragment(
+            tuple(symbols[a] for a in atoms),
+            places[list(atoms)],
+            float(charges[i]) if charges is not None else 0.0,
+            int(multiplicities[i]) if multiplicities is not None else None,
+        )
+        for i, atoms in enumerate(groups)
+    ]
+
+
+def _check_groups(groups: Any, nat: int) -> None:
+    good = isinstance(groups, list) and all(
+        isinstance(g, list) and g and all(type(a) is int for a in g) for g in groups
+    )
+    if not good:
+        raise InputError(f'molecule.fragments = {groups!r:.80} must be "auto" or lists of atom numbers from 0.')
+    order = [atom for group in groups for atom in group]
+    if order == list(range(nat)):
+        return
+    if missing := sorted(set(range(nat)) - set(order)):
+        raise InputError(f"molecule.fragments leaves out atom {missing[0]}; each of the {nat} atoms goes into one.")
+    if len(order) > nat:
+        twice = next(atom for atom in order if order.count(atom) > 1 or atom not in range(nat))
+        raise InputError(
+            f"molecule.fragments has atom {twice} twice, or there is no such atom; atoms are 0 to {nat - 1}."
+        )
+    raise InputError(
+        f"The fragments {groups!r:.80} don't follow the order of the atoms; "
+        "sort the file so that each fragment's atoms stand together, fragment by fragment."
+    )
+
+
+def _connected(symbols: Sequence[str], places: NDArray[np.float64]) -> list[list[int]]:
+    """Groups of atoms joined by bonds (closer than 1.2 times the sum of covalent radii), in order of first atom."""
+    bonds = qcel.molutil.guess_connectivity(list(symbols), places, threshold=1.2)
+    group = list(range(len(symbols)))
+
+    def root(atom: int) -> int:
+        while group[atom] != atom:
+            group[atom] = group[group[atom]]
+            atom = group[atom]
+        return atom
+
+    for a, b, *_ in bonds:
+        low, high = sorted((root(a), root(b)))
+        group[high] = low
+    roots = [root(atom) for atom in range(len(symbols))]
+    return [[atom for atom, r in enumerate(roots) if r == first] for first in dict.fromkeys(roots)]

@@ -1,0 +1,221 @@
+"""Plugins: found by name in installed distributions, built for one run, checked before it starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+from attrs import field, frozen
+
+from mbexec import hookspecs
+from mbexec.core.config import unknown
+from mbexec.core.errors import ConfigError, HookError, PluginError, PluginNotFoundError
+
+__all__ = ["InstalledPlugin", "find_plugin", "harnesses", "host", "installed_plugins", "reporters"]
+
+PLUGINS = "mbexec"
+PROGRAMS = "mbexec.programs"
+_ROLES = {
+    "planner": ("build_tasks", "merge_results"),
+    "executor": ("submit_level",),
+    "reporter": ("report_metrics",),
+    "store": ("recall_results", "keep_result"),
+}
+_OWNED = ("build_tasks", "submit_level", "merge_results")
+
+
+@frozen
+class InstalledPlugin:
+    """A plugin that a distribution offers.
+
+    Attributes
+    ----------
+    name
+        The plugin's, everywhere.
+    distribution, version
+        Where it is from.
+    roles
+        What it can do: planner, executor, reporter, store.
+    error
+        Why it can't be imported, else None.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    roles: tuple[str, ...] = field(factory=tuple)
+    error: str | None = None
+
+
+def _offers(group: str) -> dict[str, list[EntryPoint]]:
+    """Entry points by name; the same one found twice on the path counts once."""
+    found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
+    for point in entry_points(group=group):
+        found.setdefault(point.name, {}).setdefault((_owner(point), point.value), point)
+    return {name: list(found[name].values()) for name in sorted(found)}
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "unknown distribution"
+
+
+def _only(points: list[EntryPoint], what: str, name: str) -> EntryPoint:
+    if len(points) > 1:
+        owners = " and ".join(_owner(point) for point in points)
+        raise PluginError(f"Two distributions offer a {what} named {name!r}: {owners}; uninstall one of them.")
+    return points[0]
+
+
+def find_plugin(name: str, role: str) -> type:
+    """Import the plugin of that name, and no other.
+
+    Raises
+    ------
+    PluginNotFoundError
+        If no installed distribution offers it; lists what there is, and how to install it.
+    PluginError
+        If two offer it, or it can't be imported.
+    """
+    offers = _offers(PLUGINS)
+    if name not in offers:
+        listed = ", ".join(f"{n} ({_owner(points[0])})" for n, points in offers.items())
+        hint = unknown(name, offers, "plugin").split(" Known:")[0].partition(".")[2]
+        raise PluginNotFoundError(
+            f"No {role} named {name!r} is installed.{hint} Installed plugins: {listed}. "
+            f"To add it: pip install mbexec-{name}"
+        )
+    return _load(_only(offers[name], "plugin", name))
+
+
+def _load(point: EntryPoint) -> type:
+    try:
+        found = point.load()
+    except Exception as error:
+        raise PluginError(
+            f"The plugin {point.name!r} of the distribution {_owner(point)} can't be imported: "
+            f"{type(error).__name__}: {error}. Mend, upgrade or uninstall {_owner(point)}."
+        ) from error
+    if not isinstance(found, type):
+        raise PluginError(
+            f"The plugin {point.name!r} of the distribution {_owner(point)} is {found!r}; "
+            f"its entry point {point.value!r} must name a class."
+        )
+    return found
+
+
+def installed_plugins() -> list[InstalledPlugin]:
+    """Every plugin there is, those that can't be imported included."""
+    listed = []
+    for name, points in _offers(PLUGINS).items():
+        for point in points:
+            version = point.dist.version if point.dist is not None else ""
+            try:
+                plugin = InstalledPlugin(name, _owner(point), version, _roles(_load(point)))
+            except PluginError as error:
+                plugin = InstalledPlugin(name, _owner(point), version, error=str(error))
+            listed.append(plugin)
+    return listed
+
+
+def _roles(cls: type) -> tuple[str, ...]:
+    marked = {name for name, value in inspect.getmembers(cls) if hasattr(value, "mbexec_impl")}
+    return tuple(role for role, hooks in _ROLES.items() if marked & set(hooks))
+
+
+def harnesses() -> dict[str, str]:
+    """Programs that distributions bring: "module:Class" by name. Nothing is imported."""
+    return {name: _only(points, "program", name).value for name, points in _offers(PROGRAMS).items()}
+
+
+def host(named: Iterable[tuple[str, str]], tables: Mapping[str, Mapping[str, Any]]) -> pluggy.PluginManager:
+    """A plugin manager with the named plugins, built from their tables and checked.
+
+    Parameters
+    ----------
+    named
+        (name, role) of each plugin that takes part; a plugin that fills two roles is built once.
+    tables
+        ``[plugin.NAME]`` settings by name.
+    """
+    manager = pluggy.PluginManager("mbexec")
+    manager.add_hookspecs(hookspecs)
+    named = list(named)
+    for name, role in named:
+        plugin = manager.get_plugin(name)
+        if plugin is None:
+            plugin = _build(name, find_plugin(name, role), tables.get(name, {}))
+            _register(manager, plugin, name)
+        _check_role(manager, plugin, name, role)
+    _check_pending(manager)
+    _check_owners(manager, [hook for _, role in named for hook in _ROLES[role] if hook in _OWNED])
+    return manager
+
+
+def _build(name: str, cls: type, table: Mapping[str, Any]) -> object:
+    known = list(inspect.signature(cls).parameters)
+    for key in table:
+        if key not in known:
+            raise ConfigError(unknown(f"plugin.{name}.{key}", [f"plugin.{name}.{k}" for k in known], "setting"))
+    try:
+        plugin: object = cls(**table)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"[plugin.{name}] {dict(table)!r} is not accepted: {error}") from error
+    return plugin
+
+
+def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
+    for attribute, value in inspect.getmembers(type(plugin)):
+        if hasattr(value, "mbexec_impl") and (inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)):
+            raise HookError(
+                f"The plugin {name!r} has an async hook, {attribute}, which would never be awaited; "
+                "make it a plain method and run a loop inside."
+            )
+    try:
+        manager.register(plugin, name)
+    except pluggy.PluginValidationError as error:
+        raise HookError(f"The plugin {name!r} has a hook that can't be called: {error}") from error
+    except TypeError as error:
+        raise HookError(f"The plugin {name!r} can't be registered: {error}; use attrs.define(eq=False).") from error
+
+
+def _check_role(manager: pluggy.PluginManager, plugin: object, name: str, role: str) -> None:
+    marked = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
+    if lacking := [hook for hook in _ROLES[role] if hook not in marked]:
+        close = unknown(lacking[0], marked, "hook").split(" Known:")[0].partition(".")[2]
+        raise HookError(f"The plugin {name!r} is no {role}: it does not implement {lacking[0]}.{close}")
+
+
+def _check_pending(manager: pluggy.PluginManager) -> None:
+    """Refuse hooks that nobody calls: misspelt ones."""
+    callers = [getattr(manager.hook, name) for name in vars(manager.hook) if not name.startswith("_")]
+    known = [caller.name for caller in callers if caller.has_spec()]
+    for caller in callers:
+        for impl in caller.get_hookimpls():
+            if not caller.has_spec() and not impl.optionalhook:
+                raise HookError(f"The plugin {impl.plugin_name!r} has an {unknown(caller.name, known, 'hook')}")
+
+
+def _check_owners(manager: pluggy.PluginManager, hooks: Iterable[str]) -> None:
+    for hook in hooks:
+        owners = [impl.plugin_name for impl in getattr(manager.hook, hook).get_hookimpls() if not _wraps(impl)]
+        if len(owners) != 1:
+            raise HookError(
+                f"{len(owners)} plugins implement {hook}: {', '.join(owners)}; exactly one may. "
+                "Choose other plugins in [run]."
+            )
+
+
+def _wraps(impl: pluggy.HookImpl) -> bool:
+    return impl.wrapper or impl.hookwrapper
+
+
+def reporters(manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+    """Each reporter's own call, by name: in one common call, one that raises would silence the rest."""
+    plugins = {impl.plugin_name: impl.plugin for impl in manager.hook.report_metrics.get_hookimpls()}
+    return {
+        name: manager.subset_hook_caller("report_metrics", [p for n, p in plugins.items() if n != name])
+        for name in plugins
+    }

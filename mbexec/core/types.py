@@ -1,0 +1,186 @@
+"""The data that goes from hook to hook: frozen, and pickled by plain pickle where it crosses a process boundary."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from attrs import field, frozen
+
+from mbexec.core.expansion import Expansion
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from qcmanybody.models.v2 import ManyBodyInput
+
+__all__ = ["Level", "Plan", "PlannedLevel", "Task", "TaskError", "TaskResult"]
+
+
+@frozen
+class Task:
+    """One fragment calculation.
+
+    Attributes
+    ----------
+    index
+        Place in the plan.
+    mc
+        Label of the model chemistry.
+    frag, bas
+        1-based numbers of the fragments that are real, and of those whose basis functions are present.
+    """
+
+    index: int
+    mc: str
+    frag: tuple[int, ...]
+    bas: tuple[int, ...]
+
+    @property
+    def nbody(self) -> int:
+        """How many fragments are real."""
+        return len(self.frag)
+
+    @property
+    def label(self) -> str:
+        """The name QCManyBody gives this calculation, such as ``["(auto)", [2], [1, 2, 3]]``."""
+        return json.dumps([self.mc, list(self.frag), list(self.bas)])
+
+
+@frozen
+class TaskError:
+    """Why a fragment calculation gave no result.
+
+    Attributes
+    ----------
+    error_type
+        QCEngine's: input_error, resource_error, convergence_error, random_error, unknown_error.
+    error_message
+        The program's own words.
+    """
+
+    error_type: str
+    error_message: str
+
+
+@frozen(eq=False)
+class TaskResult:
+    """What came of one task.
+
+    Attributes
+    ----------
+    index
+        The task's place in the plan.
+    values
+        "energy" in E_h, and where there is one "gradient", (nat, 3) float array in E_h/a0, and "hessian",
+        (3 nat, 3 nat) float array in E_h/a0^2; nat counts the atoms of the fragment, ghosts included.
+    error
+        Set if the fragment failed; `values` is empty then.
+    started, ended
+        Seconds since the epoch, on the worker's clock.
+    cpu_time
+        Seconds of processor time the worker's thread spent; time in child processes is not in it.
+    worker
+        ``host:pid:thread``.
+    body
+        The whole ``AtomicResult`` as QCSchema JSON, if someone asked for it.
+    """
+
+    index: int
+    values: Mapping[str, Any] = field(factory=dict)
+    error: TaskError | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    cpu_time: float = 0.0
+    worker: str = ""
+    body: bytes | None = None
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds from start to end."""
+        return self.ended - self.started
+
+
+@frozen
+class PlannedLevel:
+    """The tasks of one nbody: places `start` to `stop` (exclusive) of the plan."""
+
+    nbody: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@frozen(eq=False)
+class Plan:
+    """What is to be computed: the input, and the fragment calculations that it needs, as arrays.
+
+    Attributes
+    ----------
+    spec
+        The many-body input; molecule and model chemistries of the fragments are taken from it.
+    expansion
+        Tasks and coefficients.
+    """
+
+    spec: ManyBodyInput
+    expansion: Expansion
+
+    def __len__(self) -> int:
+        return len(self.expansion)
+
+    def __getitem__(self, index: int) -> Task:
+        e = self.expansion
+        return Task(index, e.mcs[e.mc[index]], e.sets[int(e.frag[index])], e.sets[int(e.bas[index])])
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self.__getitem__, range(len(self)))
+
+    @property
+    def levels(self) -> tuple[PlannedLevel, ...]:
+        """The tasks by nbody, in rising order."""
+        nbody, start = np.unique(self.expansion.nbody, return_index=True)
+        stops = [*start[1:].tolist(), len(self)]
+        return tuple(map(PlannedLevel, nbody.tolist(), start.tolist(), stops))
+
+
+class Level:
+    """Tasks that may run together, in the order in which to start them. Iterate it once; tasks are made as asked for.
+
+    It ends early when the run is being stopped: start nothing new, finish what runs and yield it.
+
+    Parameters
+    ----------
+    plan
+        Where the tasks come from.
+    order : (n,) int array
+        Places in the plan.
+    stop
+        Set when nothing new is to start.
+    """
+
+    def __init__(self, plan: Plan, order: NDArray[np.int64], stop: threading.Event) -> None:
+        self._plan = plan
+        self._order = order
+        self._left = iter(order.tolist())
+        self._stop = stop
+
+    @property
+    def draining(self) -> bool:
+        """Whether the run is being stopped."""
+        return self._stop.is_set()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Level:
+        return self
+
+    def __next__(self) -> Task:
+        if self.draining:
+            raise StopIteration
+        return self._plan[next(self._left)]

@@ -1,0 +1,128 @@
+"""The hooks: everything that a plugin can be asked to do.
+
+A plugin is a class whose methods are marked with :data:`hookimpl`. The name under which its distribution lists it
+in the entry-point group ``mbexec`` is its name everywhere. Hooks run in the parent process only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from qcelemental.models.v2 import FailedOperation
+    from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
+
+    from mbexec.core.config import RunConfig
+    from mbexec.core.metrics import MetricsEvent
+    from mbexec.core.types import Level, Plan, Task, TaskResult
+    from mbexec.core.work import Work
+
+__all__ = ["hookimpl", "hookspec"]
+
+hookspec = pluggy.HookspecMarker("mbexec")
+hookimpl = pluggy.HookimplMarker("mbexec")
+
+
+@hookspec(firstresult=True)
+def build_tasks(spec: ManyBodyInput, config: RunConfig) -> Plan:
+    """Say which fragment calculations the input needs. A planner's first half; called once, before anything runs.
+
+    Parameters
+    ----------
+    spec
+        The many-body input, valid QCSchema v2.
+    config
+        All settings of the run.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    InputError
+        If the expansion asked for can't be.
+    """
+
+
+@hookspec(firstresult=True)
+def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
+    """Run the tasks of a level and yield each one's result exactly once, in any order, as it finishes. An executor.
+
+    Pull tasks from `level` as workers become free, not all at once, and only in the thread that consumes the results.
+    A task that fails gives a result with `error` set; an exception means that the executor itself is broken. When
+    the returned iterator is closed, cancel what can be cancelled and return.
+
+    Parameters
+    ----------
+    level
+        Iterate it for the tasks.
+    work
+        ``work(task)`` runs one here. For other processes send ``run_chunk(work.key, tasks)``, and ``work.blob`` with
+        it when the answer is ``NeedContext``. ``work.workers`` is how many may run at once.
+
+    Returns
+    -------
+    iterator of TaskResult
+    """
+
+
+@hookspec(firstresult=True)
+def merge_results(plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult | FailedOperation:
+    """Put the results together. A planner's second half; called once, before the first fragment runs.
+
+    Parameters
+    ----------
+    plan
+        What `build_tasks` returned.
+    results
+        Each task's result, as they arrive and in any order; a single pass. Consume it to the end.
+
+    Returns
+    -------
+    ManyBodyResult or FailedOperation
+        The latter where failed fragments leave the result unknown.
+    """
+
+
+@hookspec
+def report_metrics(event: MetricsEvent) -> None:
+    """Take note of something that happened. A reporter; one that raises is logged and left out of the run.
+
+    Parameters
+    ----------
+    event
+        One of ``RunStarted``, ``LevelStarted``, ``FragmentDone``, ``LevelDone``, ``RunDone``.
+    """
+
+
+@hookspec(firstresult=True)
+def recall_results(tasks: Sequence[Task]) -> Iterable[TaskResult]:
+    """Give the results that are already known, before a level is submitted. A store's first half.
+
+    Parameters
+    ----------
+    tasks
+        A batch of tasks about to run.
+
+    Returns
+    -------
+    iterable of TaskResult
+        For those of the tasks that need not run.
+    """
+
+
+@hookspec
+def keep_result(task: Task, result: TaskResult) -> None:
+    """Keep a result, the moment it arrives. A store's second half; one that raises stops the run.
+
+    Parameters
+    ----------
+    task
+        What was run.
+    result
+        What came of it, errors included.
+    """

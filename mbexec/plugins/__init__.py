@@ -1,0 +1,1 @@
+"""The built-in plugins, one class a file; found by name through the same entry points as everyone's."""

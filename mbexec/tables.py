@@ -1,0 +1,176 @@
+"""What the command line shows: results, plans, settings and plugins as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import qcelemental as qcel
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from mbexec.core.config import RunConfig
+    from mbexec.core.manager import InstalledPlugin
+    from mbexec.core.metrics import RunReport
+    from mbexec.core.types import Plan
+
+__all__ = ["failures", "plan_table", "plugins_table", "results", "settings_table", "summary"]
+
+_TREATMENTS = {
+    "nocp": "no counterpoise correction (nocp)",
+    "cp": "counterpoise corrected (cp)",
+    "vmfc": "Valiron-Mayer function counterpoise (vmfc)",
+}
+_SHOWN_ATOMS = 40
+_SHOWN_FAILURES = 20
+
+
+def _table(*columns: str, title: str | None = None, left: int = 1) -> Table:
+    """A plain table; the first `left` columns are text, the rest numbers."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place < left else "right", no_wrap=place >= left)
+    return table
+
+
+def results(plan: Plan, result: Any) -> RenderableType:
+    """A finished run: n-body energies of each BSSE treatment, and the gradient if there is one."""
+    properties = result.properties.model_dump()
+    treatments = dict.fromkeys(row.bsse for row in plan.expansion.rows)
+    shown: list[RenderableType] = [_energies(plan, properties, bsse) for bsse in treatments]
+    gradient = properties.get("return_gradient")
+    if gradient is not None:
+        shown.append(_gradient(plan, np.asarray(gradient).reshape(-1, 3)))
+    return Group(*shown)
+
+
+def _energies(plan: Plan, properties: dict[str, Any], bsse: str) -> Table:
+    table = _table(
+        "n-body",
+        "total / E_h",
+        "interaction / E_h",
+        "kcal/mol",
+        "kJ/mol",
+        "contribution / E_h",
+        "kcal/mol",
+        "kJ/mol",
+        title=f"Energies, {_TREATMENTS.get(bsse, bsse)}",
+    )
+    for row in plan.expansion.rows:
+        if row.bsse != bsse:
+            continue
+        name = f"{bsse}_corrected_{{}}_energy_through_{row.nbody}_body"
+        added = properties.get(f"{bsse}_corrected_{row.nbody}_body_contribution_to_energy")
+        total = properties.get(name.format("total"))
+        label = f"{row.nbody} (supersystem)" if row.supersystem else str(row.nbody)
+        table.add_row(
+            label, "-" if total is None else f"{total:.10f}", *_in_units(properties[name.format("interaction")]),
+            *_in_units(added),
+        )  # fmt: skip
+    return table
+
+
+def _in_units(energy: float | None) -> tuple[str, str, str]:
+    if energy is None:
+        return "-", "-", "-"
+    kcal, kj = energy * qcel.constants.hartree2kcalmol, energy * qcel.constants.hartree2kJmol
+    return f"{energy:.10f}", f"{kcal:.4f}", f"{kj:.4f}"
+
+
+def _gradient(plan: Plan, gradient: Any) -> RenderableType:
+    table = _table("atom", "x", "y", "z", title="Gradient / E_h/a0")
+    for number, (symbol, row) in enumerate(zip(plan.spec.molecule.symbols, gradient, strict=True), start=1):
+        if number > _SHOWN_ATOMS:
+            return Group(table, Text(f"... and {len(gradient) - _SHOWN_ATOMS} more atoms; -o writes them all"))
+        table.add_row(f"{number} {symbol}", *(f"{value:.10f}" for value in row))
+    return table
+
+
+def failures(result: Any) -> RenderableType:
+    """What failed, and in whose words."""
+    failed = (result.error.extras or {}).get("failed", [])
+    table = _table("fragment calculation", "error", "message", left=3)
+    for entry in failed[:_SHOWN_FAILURES]:
+        table.add_row(Text(entry["label"]), entry["error_type"], Text(_last_line(entry["error_message"])))
+    more = len(failed) - _SHOWN_FAILURES
+    tail = [Text(f"... and {more} more; -o writes them all")] if more > 0 else []
+    return Group(Text(f"{len(failed)} fragment calculations failed", style="bold red"), table, *tail)
+
+
+def _last_line(message: str) -> str:
+    """What a traceback ends with; a message of one line as it is."""
+    return message.strip().splitlines()[-1] if message.strip() else ""
+
+
+def summary(report: RunReport) -> str:
+    """The run in a line."""
+    executed = sum(level.executed for level in report.levels)
+    busy = sum(level.wall_time for level in report.levels)
+    reused = sum(level.reused for level in report.levels)
+    known = f", {reused} known before" if reused else ""
+    workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
+    return (
+        f"{executed} fragments run{known} on {report.executor}, {workers}: "
+        f"{report.wall_time:.2f} s ({busy:.2f} s in programs)"
+    )
+
+
+def plan_table(plan: Plan) -> RenderableType:
+    """How many fragment calculations there are, by nbody and model chemistry."""
+    expansion = plan.expansion
+    sizes = expansion.sets.sizes
+    nat = np.array([len(atoms) for atoms in plan.spec.molecule.fragments])
+    table = _table("n-body", "model chemistry", "fragments", "largest basis / fragments", "/ atoms", left=2)
+    for nbody in np.unique(expansion.nbody).tolist():
+        for mc, label in enumerate(expansion.mcs):
+            chosen = expansion.bas[(expansion.nbody == nbody) & (expansion.mc == mc)]
+            if len(chosen):
+                widest = max(chosen.tolist(), key=lambda i: int(sizes[i]))
+                atoms = int(nat[np.array(expansion.sets[widest]) - 1].sum())
+                model = _model(plan, label)
+                table.add_row(str(nbody), model, str(len(chosen)), str(sizes[widest]), str(atoms))
+    table.add_section()
+    table.add_row("all", "", str(len(plan)), "", "")
+    return table
+
+
+def _model(plan: Plan, label: str) -> str:
+    found = plan.spec.specification.specification[label]
+    basis = f"/{found.model.basis}" if found.model.basis else ""
+    name = "" if label == "(auto)" else f"{label}: "
+    return f"{name}{found.program} {found.model.method}{basis}"
+
+
+def settings_table(config: RunConfig) -> Table:
+    """Each setting, its value and where it is from."""
+    table = _table("setting", "value", "from", left=3)
+    values = {
+        **{f"run.{name}": value for name, value in attrs.asdict(config.run, recurse=False).items()},
+        **{f"task.{name}": value for name, value in attrs.asdict(config.task, recurse=False).items()},
+        **{f"plugin.{name}.{key}": v for name, keys in config.plugin.items() for key, v in keys.items()},
+    }
+    for key, value in values.items():
+        shown = ", ".join(value) if isinstance(value, tuple) else value
+        table.add_row(key, Text("-" if shown in (None, "") else str(shown)), Text(config.sources[key]))
+    return table
+
+
+def plugins_table(installed: Iterable[InstalledPlugin], config: RunConfig) -> Table:
+    """Installed plugins and which of them the settings choose."""
+    active = {config.run.executor, config.run.planner, config.run.store, *config.run.reporters}
+    table = _table("plugin", "can be", "active", "distribution", "version", "problem", left=6)
+    for plugin in installed:
+        table.add_row(
+            plugin.name,
+            ", ".join(plugin.roles),
+            "yes" if plugin.name in active else "",
+            plugin.distribution,
+            plugin.version,
+            Text(plugin.error or "", style="red"),
+        )
+    return table
