@@ -174,10 +174,11 @@ class Programs:
 
     def _attempts(self, harness: Any, request: Any) -> tuple[Any, TaskError | None, int]:
         """Call the program, again where QCEngine would."""
-        for retries in range(self._config.retries + 1):
+        retries = 0
+        answer, error = _call(harness, request, self._config)
+        while error is not None and error.error_type == "random_error" and retries < self._config.retries:
+            retries += 1
             answer, error = _call(harness, request, self._config)
-            if error is None or error.error_type != "random_error":
-                break
         return answer, error, retries
 
     def _body(self, answer: Any, retries: int, wall_time: float) -> bytes:

@@ -97,7 +97,7 @@ class ArraySum:
         """
         if not (np.abs(values) < _LARGEST).all():
             raise ValueError(
-                f"values must be finite and below 2^30 in magnitude; got {values[np.abs(values).argmax()]}"
+                f"values must be finite and below 2^30 in magnitude; got {values.flat[np.abs(values).argmax()]}"
             )
         pieces = _pieces(values)
         largest = int(np.abs(coefficients).max(initial=0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from attrs import define, field
 from rich.console import Console
@@ -35,7 +35,7 @@ class Progress:
     _failed: int = field(default=0, init=False)
     _spoke: float = field(default=0.0, init=False)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         """Nothing to do until the run starts."""
         return self
 

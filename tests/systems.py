@@ -1,0 +1,42 @@
+"""Inputs that several tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+WATER_TRIMER = """
+O  -1.1713  -1.1571  -0.0947
+H  -0.2329  -1.3694  -0.0338
+H  -1.5661  -1.6586   0.6252
+--
+O   1.5897  -0.4391   0.0986
+H   1.3032   0.4845   0.0594
+H   2.2193  -0.5396  -0.6230
+--
+O  -0.4241   1.5950  -0.0072
+H  -0.8653   0.7370  -0.0480
+H  -0.7131   2.0651  -0.7966
+"""
+
+HELIUM_TETRAMER = "\n--\n".join(
+    ["He 0.0 0.0 0.0", "He 0.0 0.0 3.1", "He 0.0 2.9 0.2", "He 2.7 0.3 -0.4"],
+)
+
+
+def argon(nfr: int) -> str:
+    """A lump of argon atoms, one a fragment, in angstrom."""
+    grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    places = 3.8 * grid + 0.3 * np.random.default_rng(7).normal(size=grid.shape)
+    return "\n--\n".join(f"Ar {x:.6f} {y:.6f} {z:.6f}" for x, y, z in places[:nfr])
+
+
+def job(geometry, *, bsse="nocp", driver="energy", max_nbody=None, program=None, run=None, **mbe):
+    """The tables of a job; on the model potential unless a program is given."""
+    mbe = {"bsse_type": bsse, "driver": driver, **mbe}
+    if max_nbody is not None:
+        mbe["max_nbody"] = max_nbody
+    program = program or {"program": "model-potential", "method": "lj-atm"}
+    return {"molecule": {"geometry": geometry}, "mbe": mbe, "program": program, "run": run or {}}
+
+
+PYSCF = {"program": "pyscf", "method": "hf", "basis": "6-31g"}

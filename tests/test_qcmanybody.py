@@ -1,0 +1,167 @@
+"""Results against QCManyBody 0.8, which runs the same programs through QCEngine and adds up in its own way."""
+
+import numpy as np
+import pytest
+import qcengine
+from qcelemental.models.v2 import AtomicInput
+from qcengine.programs.model import ProgramHarness
+from qcmanybody import ManyBodyCore
+from qcmanybody.v2 import ManyBodyComputer
+from tests.systems import HELIUM_TETRAMER, PYSCF, WATER_TRIMER, argon, job
+
+import mbexec
+from mbexec.core.engine import read_job
+from mbexec.core.potential import ModelPotential
+from mbexec.core.program import Cluster
+
+
+class Registered(ProgramHarness):
+    """The model potential as QCEngine, and so QCManyBody, can call it."""
+
+    _defaults = {  # noqa: RUF012 - the base class declares it as a ClassVar
+        "name": "model-potential",
+        "scratch": False,
+        "thread_safe": True,
+        "thread_parallel": False,
+        "node_parallel": False,
+        "managed_memory": False,
+    }
+
+    @staticmethod
+    def found(raise_error=False):
+        return True
+
+    def compute(self, input_data, config):
+        return ModelPotential().compute(input_data, config)
+
+
+@pytest.fixture(autouse=True)
+def _one_core_and_our_programs(monkeypatch):
+    """QCManyBody gives each fragment all cores, which PySCF answers with other last bits."""
+    from qcengine.programs.base import programs
+
+    monkeypatch.setenv("QCENGINE_NCORES", "1")
+    monkeypatch.setitem(programs, "model-potential", Registered())
+
+
+@pytest.fixture
+def _pyscf(monkeypatch):
+    from mbexec_pyscf import PySCFHarness
+    from qcengine.programs.base import programs
+
+    monkeypatch.setitem(programs, "pyscf", PySCFHarness())
+
+
+def assert_equal(ours, theirs, tolerance=1e-12):
+    """Every property, cluster property and the returned result; nothing left out on either side."""
+    mine, other = ours.properties.model_dump(), theirs.properties.model_dump()
+    assert sorted(mine) == sorted(other)
+    for key, value in other.items():
+        if isinstance(value, str):
+            assert mine[key] == value
+        else:
+            np.testing.assert_allclose(mine[key], value, rtol=0, atol=tolerance, err_msg=key)
+    np.testing.assert_allclose(ours.return_result, theirs.return_result, rtol=0, atol=tolerance)
+    assert sorted(ours.cluster_properties) == sorted(theirs.cluster_properties)
+    for label, cluster in theirs.cluster_properties.items():
+        found, wanted = ours.cluster_properties[label].model_dump(), cluster.model_dump()
+        assert sorted(found) == sorted(wanted)
+        for key in ("return_energy", "return_gradient", "return_hessian"):
+            if key in wanted:
+                np.testing.assert_allclose(found[key], wanted[key], rtol=0, atol=tolerance)
+
+
+def both(tables):
+    """The same job through mbexec and through QCManyBody's own computer."""
+    spec, _ = read_job(tables, {})
+    return mbexec.run(spec, executor="serial"), ManyBodyComputer.from_manybodyinput(spec)
+
+
+ALL = ["cp", "nocp", "vmfc"]
+
+
+@pytest.mark.parametrize("total", [True, False], ids=["total", "interaction"])
+@pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["vmfc"], ALL], ids="+".join)
+@pytest.mark.parametrize("driver", ["energy", "gradient", "hessian"])
+@pytest.mark.parametrize("max_nbody", [1, 2, 3, 4])
+def test_model_potential(driver, bsse, max_nbody, total):
+    """Four argon atoms: every property of every treatment and order."""
+    tables = job(argon(4), bsse=bsse, driver=driver, max_nbody=max_nbody, return_total_data=total)
+    if (bsse, max_nbody, total) == (["cp"], 1, False):
+        # nothing to compute: QCManyBody makes up a cluster, or stops with a KeyError
+        assert not np.any(mbexec.run(tables).result.return_result)
+        return
+    ours, theirs = both(tables)
+    assert_equal(ours.result, theirs)
+
+
+def test_text_table_is_qcmanybodys():
+    """The table in stdout is the same to the digits shown."""
+    ours, theirs = both(job(argon(4), bsse=ALL, max_nbody=3))
+    assert ours.result.stdout == theirs.stdout
+
+
+@pytest.mark.qc
+@pytest.mark.usefixtures("_pyscf")
+@pytest.mark.parametrize("driver", ["energy", "gradient"])
+@pytest.mark.parametrize("geometry", [HELIUM_TETRAMER, WATER_TRIMER], ids=["He4", "water-trimer"])
+@pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["vmfc"], ALL], ids="+".join)
+def test_pyscf(geometry, bsse, driver):
+    """HF through PySCF: every property agrees to 1e-12."""
+    ours, theirs = both(job(geometry, bsse=bsse, driver=driver, program={**PYSCF, "basis": "sto-3g"}))
+    assert_equal(ours.result, theirs)
+
+
+@pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["vmfc"], ALL], ids="+".join)
+@pytest.mark.parametrize("geometry", [HELIUM_TETRAMER, WATER_TRIMER], ids=["He4", "water-trimer"])
+def test_labels_and_molecules_are_those_of_iterate_molecules(geometry, bsse):
+    """Each task's label and molecule, field by field, stand in QCManyBody's iteration, and nothing else does."""
+    plan = mbexec.plan(job(geometry, bsse=bsse, max_nbody=3))
+    core = ManyBodyCore(
+        plan.spec.molecule,
+        bsse,
+        dict.fromkeys((1, 2, 3), "(auto)"),
+        return_total_data=False,
+        supersystem_ie_only=False,
+        embedding_charges={},
+    )
+    theirs = {label: molecule for _, label, molecule in core.iterate_molecules()}
+    assert sorted(task.label for task in plan) == sorted(theirs)
+    cluster = Cluster.of(plan.spec.molecule)
+    for task in plan:
+        ours = cluster.fragment(task.frag, task.bas).model_dump()
+        wanted = theirs[task.label].model_dump()
+        assert sorted(ours) == sorted(wanted)
+        for key in wanted:
+            if key not in ("provenance", "name"):
+                assert_same(ours[key], wanted[key])
+
+
+def assert_same(ours, wanted):
+    if isinstance(wanted, list) and wanted and isinstance(wanted[0], np.ndarray):
+        assert [a.tolist() for a in ours] == [a.tolist() for a in wanted]
+    else:
+        np.testing.assert_array_equal(ours, wanted)
+
+
+def test_fragment_hash_is_qcelementals():
+    """A fragment cut from slices has the hash of the validated molecule."""
+    plan = mbexec.plan(job(WATER_TRIMER, bsse="cp"))
+    cluster = Cluster.of(plan.spec.molecule)
+    ours = cluster.fragment((1, 3), (1, 2, 3))
+    theirs = plan.spec.molecule.get_fragment([0, 2], [1], orient=False, group_fragments=False)
+    assert ours.get_hash() == theirs.get_hash()
+
+
+def test_qcengine_works_unchanged_beside_a_run():
+    """qcengine.compute gives the same before and after a run in the same process."""
+    spec, _ = read_job(job(argon(2)), {})
+    request = AtomicInput(
+        molecule=spec.molecule,
+        specification={"program": "model-potential", "driver": "energy", "model": {"method": "lj"}},
+    )
+    before = qcengine.compute(request, "model-potential")
+    mbexec.run(spec, executor="threads")
+    after = qcengine.compute(request, "model-potential")
+    assert before.return_result == after.return_result
+    assert before.provenance.creator == after.provenance.creator == "mbexec"

@@ -1,0 +1,98 @@
+"""Sums: exact, and so independent of the order of their terms."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mbexec import ArraySum, exact_dot
+
+energies = st.floats(-1e4, 1e4, allow_subnormal=False)
+counts = st.integers(-(2**20), 2**20)
+
+
+def exactly(coefficients, values):
+    """The sum in rational arithmetic, rounded once."""
+    return float(sum((c * Fraction(v) for c, v in zip(coefficients, values, strict=True)), Fraction(0)))
+
+
+@given(st.lists(st.tuples(counts, energies), max_size=50))
+def test_dot_is_the_rational_sum_rounded_once(terms):
+    """Bit for bit what exact rational arithmetic gives."""
+    c, x = [t[0] for t in terms], [t[1] for t in terms]
+    assert exact_dot(np.array(c, dtype=np.int64), np.array(x, dtype=np.float64)) == exactly(c, x)
+
+
+def test_dot_survives_cancellation():
+    """Thousands of large terms that cancel leave the last bit right."""
+    rng = np.random.default_rng(0)
+    c = rng.integers(-9000, 9000, 40_000)
+    x = -228.0 + rng.normal(size=40_000)
+    c = np.concatenate([c, -c])
+    x = np.concatenate([x, x])
+    x[0] += 1e-12
+    assert exact_dot(c, x) == exactly(c.tolist(), x.tolist())
+
+
+def test_dot_does_not_look_where_the_coefficient_is_zero():
+    """A missing energy that does not count does not spoil the sum."""
+    assert exact_dot(np.array([1, 0]), np.array([2.5, np.nan])) == 2.5
+
+
+@given(st.lists(st.tuples(counts, st.floats(-100, 100)), min_size=1, max_size=30), st.randoms())
+@settings(max_examples=100)
+def test_array_sum_is_exact_and_order_free(terms, random):
+    """Any order gives the same bits, and they are those of rational arithmetic."""
+    shuffled = random.sample(terms, len(terms))
+    totals = []
+    for order in (terms, shuffled):
+        total = ArraySum((1, 1))
+        for c, x in order:
+            total.add(np.array([c]), np.array([x]))
+        totals.append(total.total([0])[0])
+    assert totals[0].tobytes() == totals[1].tobytes()
+    assert totals[0] == pytest.approx(exactly([t[0] for t in terms], [t[1] for t in terms]), rel=2e-16, abs=1e-40)
+
+
+def test_array_sum_keeps_small_beside_large():
+    """2^-150 is not lost beside 1e9 when the large terms cancel."""
+    total = ArraySum((1, 2))
+    total.add(np.array([1]), np.array([1e9, 1.0]))
+    total.add(np.array([1]), np.array([2.0**-150, 2.0**-60]))
+    total.add(np.array([-1]), np.array([1e9, 1.0]))
+    assert total.total([0]).tolist() == [2.0**-150, 2.0**-60]
+
+
+def test_array_sum_carries_before_it_overflows():
+    """Millions' worth of coefficients pass the limbs' capacity several times and stay exact."""
+    total = ArraySum((1, 1))
+    x = np.array([0.7])
+    for _ in range(40):
+        total.add(np.array([2**27 + 1]), x)
+    assert total.total([0])[0] == float(40 * (2**27 + 1) * Fraction(0.7))
+
+
+def test_array_sum_scatters_and_adds_rows():
+    """Values land where the index says, each row with its own multiple, and rows add up."""
+    total = ArraySum((2, 4, 3))
+    values = np.arange(6.0).reshape(2, 3)
+    total.add(np.array([2, -1]), values, np.ix_([1, 3], [0, 1, 2]))
+    expected = np.zeros((4, 3))
+    expected[[1, 3]] = values
+    assert (total.total([0]) == 2 * expected).all()
+    assert (total.total([0, 1]) == expected).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 2.0**31], ids=str)
+def test_array_sum_refuses_what_it_cannot_hold(bad):
+    """Values that are not finite, or too large for the grid, are named."""
+    with pytest.raises(ValueError, match="finite and below"):
+        ArraySum((1, 2)).add(np.array([1]), np.array([1.0, bad]))
+
+
+def test_array_sum_refuses_huge_coefficients():
+    """A coefficient that one limb cannot take is named."""
+    with pytest.raises(ValueError, match="coefficients must be below"):
+        ArraySum((1, 1)).add(np.array([2**29]), np.array([1.0]))
