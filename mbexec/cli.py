@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,23 @@ _DEFAULTS = {"run.reporters": ["progress"]}
 
 
 class _Commands(click.Group):
-    """Turns what mbexec raises into a line on standard error and an exit code."""
+    """Turns what mbexec raises into a line on standard error and an exit code, and warnings into lines."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                return super().invoke(ctx)
         except MbexecError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(FAILED if isinstance(error, ExecutorError) else BAD_INPUT)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,8 +67,8 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--set", "settings", multiple=True, callback=_setting, metavar="KEY=VALUE",
                      help="A setting by its job-file key, such as task.ncores=2; repeat for more."),
-        click.option("-w", "--workers", type=int, help="How many fragments may run at once."),
-        click.option("-e", "--executor", help="The plugin that runs the fragments."),
+        click.option("-w", "--workers", type=int, metavar="N", help="How many fragments may run at once."),
+        click.option("-e", "--executor", metavar="NAME", help="The plugin that runs the fragments."),
         click.argument("job", type=click.Path(path_type=Path)),
     ):  # fmt: skip
         command = option(command)
@@ -75,14 +82,18 @@ def _all_settings(executor: str | None, workers: int | None, settings: Mapping[s
 
 @main.command()
 @_job_options
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the QCSchema result here, as JSON.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the QCSchema result here, as JSON."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def run(
     job: Path, executor: str | None, workers: int | None, settings: dict[str, Any], output: Path | None, quiet: bool
 ) -> None:
-    """Run a job file (.toml) or a QCSchema input (.json, .yaml) and show its n-body energies.
+    """Run a job and show its n-body energies.
 
-    Exit codes: 0 done, 1 fragments failed, 2 bad input, 130 interrupted.
+    JOB is a job file (.toml) or a QCSchema ManyBodyInput (.json, .yaml).
+
+    Exit codes: 0 done, 1 fragments failed or the executor broke, 2 bad input, 130 interrupted.
     """
     if output is not None and not output.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {str(output)!r} does not exist.", param_hint="--output")
@@ -132,7 +143,10 @@ def plan(job: Path, executor: str | None, workers: int | None, settings: dict[st
 @main.command()
 @click.argument("job", type=click.Path(path_type=Path), required=False)
 def plugins(job: Path | None) -> None:
-    """List installed plugins, and which are active (for a job, if one is given)."""
+    """List the installed plugins and those that are active.
+
+    Active are those that a run of JOB would use, or of any job that names none.
+    """
     from mbexec import tables
 
     tables_of_job = open_spec(job if job is not None else {})[1]

@@ -115,7 +115,7 @@ def summary(report: RunReport) -> str:
     known = f", {reused} known before" if reused else ""
     workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
     return (
-        f"{executed} fragments run{known} on {report.executor}, {workers}: "
+        f"{executed} fragment calculations run{known} on {report.executor}, {workers}: "
         f"{report.wall_time:.2f} s ({busy:.2f} s in programs)"
     )
 
@@ -125,7 +125,7 @@ def plan_table(plan: Plan) -> RenderableType:
     expansion = plan.expansion
     sizes = expansion.sets.sizes
     nat = np.array([len(atoms) for atoms in plan.spec.molecule.fragments])
-    table = _table("n-body", "model chemistry", "fragments", "largest basis / fragments", "/ atoms", left=2)
+    table = _table("n-body", "model chemistry", "calculations", "largest basis / fragments", "/ atoms", left=2)
     for nbody in np.unique(expansion.nbody).tolist():
         for mc, label in enumerate(expansion.mcs):
             chosen = expansion.bas[(expansion.nbody == nbody) & (expansion.mc == mc)]

@@ -18,12 +18,12 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 
 from mbexec.core.config import RunConfig, layers, read_config
-from mbexec.core.errors import ExecutorError, MbexecError
+from mbexec.core.errors import ExecutorError, MbexecError, PluginError
 from mbexec.core.manager import harnesses, host, reporters
 from mbexec.core.metrics import MetricsEvent, Recorder, RunDone, RunReport
 from mbexec.core.program import Cluster, Context, limited_threads, node_settings
 from mbexec.core.schedule import submissions
-from mbexec.core.types import Level, Plan, TaskResult
+from mbexec.core.types import Level, Plan, Task, TaskResult
 from mbexec.core.work import Work
 
 if TYPE_CHECKING:
@@ -222,23 +222,25 @@ class _Run:
 
     def _results(self) -> Generator[TaskResult, None, None]:
         for order in submissions(self.plan, self.config.run.schedule):
-            for result in self._recalled(order):
-                yield self._passed(result, reused=True)
+            yield from self._recalled(order)
             level = Level(self.plan, order[~self._seen[order]], self.stop)
             with closing(self._submitted(level)) as submitted:
                 for result in submitted if len(level) else ():
-                    yield self._kept(result)
-            if not (self._seen[order].all() or self.stop.is_set()):
-                lost = self.plan[int(order[~self._seen[order]][0])]
-                raise ExecutorError(f"The executor {self.config.run.executor!r} gave no result for {lost.label}.")
+                    yield self._kept(level, result)
+            if lost := level.unfinished():
+                raise ExecutorError(f"The executor {self.config.run.executor!r} gave no result for {lost[0].label}.")
 
     def _recalled(self, order: NDArray[np.int64]) -> Iterator[TaskResult]:
+        """What the store knows, asked for a batch at a time."""
         if self.config.run.store is None:
             return
         for start in range(0, len(order), _BATCH):
-            tasks = [self.plan[index] for index in order[start : start + _BATCH].tolist()]
-            known: Iterable[TaskResult] = self.manager.hook.recall_results(tasks=tasks)
-            yield from known or ()
+            tasks = {index: self.plan[index] for index in order[start : start + _BATCH].tolist()}
+            known: Iterable[TaskResult] = self.manager.hook.recall_results(tasks=list(tasks.values()))
+            for result in known or ():
+                if result.index not in tasks:
+                    raise PluginError(f"The store {self.config.run.store!r} gave a result for a task it was not asked.")
+                yield self._passed(tasks.pop(result.index), result, reused=True)
 
     def _submitted(self, level: Level) -> Generator[TaskResult, None, None]:
         """The executor's results; whatever it raises is an ExecutorError."""
@@ -255,22 +257,20 @@ class _Run:
             if isinstance(iterator, Generator):
                 iterator.close()
 
-    def _kept(self, result: TaskResult) -> TaskResult:
-        self._check(result)
-        self.manager.hook.keep_result(task=self.plan[result.index], result=result)
-        return self._passed(result, reused=False)
-
-    def _check(self, result: TaskResult) -> None:
-        if not 0 <= result.index < len(self.plan) or self._seen[result.index]:
+    def _kept(self, level: Level, result: TaskResult) -> TaskResult:
+        task = level.done(result.index) if isinstance(result, TaskResult) else None
+        if task is None:
             raise ExecutorError(
-                f"The executor {self.config.run.executor!r} gave a second result, or one that nobody asked for, "
-                f"for task {result.index} of {len(self.plan)}."
+                f"The executor {self.config.run.executor!r} gave {result!r:.80}, which is a second result, "
+                "one for a task that it did not pull, or none at all."
             )
+        self.manager.hook.keep_result(task=task, result=result)
+        return self._passed(task, result, reused=False)
 
-    def _passed(self, result: TaskResult, *, reused: bool) -> TaskResult:
-        self._seen[result.index] = True
-        self._energies[result.index] = result.values.get("energy", np.nan)
-        for event in self._recorder.record(self.plan[result.index], result, reused):
+    def _passed(self, task: Task, result: TaskResult, *, reused: bool) -> TaskResult:
+        self._seen[task.index] = True
+        self._energies[task.index] = result.values.get("energy", np.nan)
+        for event in self._recorder.record(task, result, reused):
             self._report(event)
         return result
 

@@ -94,8 +94,11 @@ class FragmentSets:
             yield from map(tuple, sets.tolist())
 
     def __getitem__(self, index: int) -> tuple[int, ...]:
-        size = max((first, size) for size, first in self._first.items() if first <= index)[1]
-        return tuple(self.by_size[size][index - self._first[size]].tolist())
+        for size, sets in self.by_size.items():
+            if index < len(sets):
+                return tuple(sets[index].tolist())
+            index -= len(sets)
+        raise IndexError(index)
 
     @property
     def sizes(self) -> IntArray:

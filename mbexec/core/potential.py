@@ -261,7 +261,6 @@ class ModelPotential:
 
     name = "model-potential"
     thread_safe = True
-    ghosts = True
 
     @staticmethod
     def found(raise_error: bool = False) -> bool:

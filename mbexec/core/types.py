@@ -168,6 +168,7 @@ class Level:
         self._order = order
         self._left = iter(order.tolist())
         self._stop = stop
+        self._running: dict[int, Task] = {}
 
     @property
     def draining(self) -> bool:
@@ -183,4 +184,15 @@ class Level:
     def __next__(self) -> Task:
         if self.draining:
             raise StopIteration
-        return self._plan[next(self._left)]
+        index = next(self._left)
+        self._running[index] = task = self._plan[index]
+        return task
+
+    def done(self, index: int) -> Task | None:
+        """The task at that place of the plan, once after it was pulled; None if nobody pulled it or it was done."""
+        return self._running.pop(index, None)
+
+    def unfinished(self) -> list[Task]:
+        """Tasks that must still give a result: those pulled and not done; all the others too, unless draining."""
+        left = [] if self.draining else [self._plan[index] for index in self._left]
+        return [*self._running.values(), *left]

@@ -1,0 +1,77 @@
+"""Everything that is checked, each in an environment of its own: `nox -l` lists it, `nox` runs the usual part."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+CONTRIBS = sorted(path.parent for path in ROOT.glob("plugins-contrib/*/pyproject.toml"))
+EDITABLE = ["-e", ".[dev]", *(part for contrib in CONTRIBS for part in ("-e", str(contrib)))]
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "tests", "packaging", "lowest", "benchmarks"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, style, types, and who imports whom."""
+    session.install(*EDITABLE)
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite with coverage, worker processes included."""
+    session.install(*EDITABLE)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def packaging(session: nox.Session) -> None:
+    """Wheels, built here and installed away from the sources."""
+    session.install(*EDITABLE)
+    session.run("pytest", "-m", "packaging", "--timeout", "1800", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The suite without real programs, with the lowest versions that the distributions declare."""
+    pins = sorted({_pin(line) for path in [ROOT, *CONTRIBS] for line in _dependencies(path) if ">=" in line})
+    session.install(*EDITABLE, *pins)
+    session.run("pytest", "-m", "not packaging and not nightly and not qc and not current", *session.posargs)
+
+
+def _dependencies(path: Path) -> list[str]:
+    project = tomllib.loads((path / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *project.get("optional-dependencies", {}).get("qcengine", [])]
+
+
+def _pin(requirement: str) -> str:
+    """`name>=1.2` as `name==1.2`; our own distributions stay as they are."""
+    name, _, version = re.split(r"(>=)", requirement.split(",")[0])
+    return requirement if name.startswith("mbexec") else f"{name}=={version}"
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Ratios that must hold, with wide margins."""
+    session.install(*EDITABLE)
+    session.run("python", "benchmarks/framework.py", "--check")
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """The suite again and again in random order."""
+    session.install(*EDITABLE)
+    for _ in range(10):
+        session.run("pytest", "-q", *session.posargs)

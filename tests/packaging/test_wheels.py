@@ -1,0 +1,136 @@
+"""The distributions as users get them: wheels, installed into fresh environments away from the sources."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+
+ROOT = Path(__file__).parents[2]
+ARGON = ROOT / "examples" / "argon-cluster.toml"
+INSTALL = "pip install mbexec-loky"
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory):
+    """Every distribution of the repository, built into one folder."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for project in [ROOT, *sorted(path.parent for path in ROOT.glob("plugins-contrib/*/pyproject.toml"))]:
+        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(project)]
+        subprocess.run(build, check=True, capture_output=True)
+    return folder
+
+
+class Environment:
+    """A fresh virtual environment, and commands in it, run in a folder that has none of our files."""
+
+    def __init__(self, folder: Path, wheels: Path) -> None:
+        venv.create(folder / "env", with_pip=True)
+        self.bin = folder / "env" / "bin"
+        self.cwd = folder / "elsewhere"
+        self.cwd.mkdir()
+        self.wheels = wheels
+
+    def pip(self, *words: str) -> None:
+        self.run(
+            "pip", words[0], "--quiet", *(["--find-links", self.wheels] if words[0] == "install" else []), *words[1:]
+        )
+
+    def run(self, command: str, *words: str | Path, code: int = 0, **variables: str) -> str:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MBEXEC", "COVERAGE", "VIRTUAL"))}
+        done = subprocess.run(
+            [self.bin / command, *words],
+            cwd=self.cwd,
+            env={**clean, "HOME": str(self.cwd), "XDG_CONFIG_HOME": str(self.cwd), **variables},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def core(tmp_path_factory, wheels):
+    """The core wheel only."""
+    environment = Environment(tmp_path_factory.mktemp("core"), wheels)
+    environment.pip("install", "mbexec")
+    return environment
+
+
+def test_core_runs_without_qcengine(core):
+    """mbexec imports and runs the argon cluster where QCEngine can't be imported."""
+    core.run("python", "-c", "import qcengine", code=1)
+    core.run("python", "-c", "import mbexec")
+    assert "-0.0118094806" in core.run("mbexec", "run", ARGON)
+
+
+@pytest.mark.parametrize("program", ["psi4", "nwchem", "pyscf"])
+def test_a_qcengine_program_without_qcengine_says_what_to_install(core, program):
+    """The sentence names the install line."""
+    job = core.cwd / "job.toml"
+    job.write_text(ARGON.read_text().replace("model-potential", program))
+    assert "pip install 'mbexec[qcengine]'" in core.run("mbexec", "run", job, code=2)
+
+
+def test_mbexec_comes_from_the_wheel(core):
+    """What runs is the installed package, typed, with licence and metadata."""
+    where = core.run("python", "-c", "import mbexec; print(mbexec.__file__)").strip()
+    assert Path(where).is_relative_to(core.bin.parent)
+    assert (Path(where).parent / "py.typed").is_file()
+    shown = core.run("pip", "show", "--files", "mbexec")
+    assert "License-Expression: BSD-3-Clause" in shown
+    assert "tests" not in shown
+
+
+def test_loky_is_there_when_installed_and_only_then(core):
+    """Without the wheel the sentence names it; with it, argument, variable, job file and mbexec.toml choose it."""
+    job = core.cwd / "job.toml"
+    plain = ARGON.read_text().split("[run]")[0]
+    job.write_text(plain)
+    assert INSTALL in core.run("mbexec", "run", job, "--executor", "loky", code=2)
+    core.pip("install", "mbexec-loky")
+    assert "threads" in core.run("mbexec", "run", job)
+    assert "on loky" in core.run("mbexec", "run", job, "--executor", "loky")
+    assert "on loky" in core.run("mbexec", "run", job, MBEXEC_RUN__EXECUTOR="loky")
+    job.write_text(plain + '[run]\nexecutor = "loky"\n')
+    assert "on loky" in core.run("mbexec", "run", job)
+    job.write_text(plain)
+    (core.cwd / "mbexec.toml").write_text('[run]\nexecutor = "loky"\n')
+    assert "on loky" in core.run("mbexec", "run", job)
+    core.pip("uninstall", "--yes", "mbexec-loky")
+    assert INSTALL in core.run("mbexec", "run", job, code=2)
+    (core.cwd / "mbexec.toml").unlink()
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory, wheels):
+    """All wheels, and what the tests need."""
+    environment = Environment(tmp_path_factory.mktemp("full"), wheels)
+    contribs = [path.parent.name for path in sorted(ROOT.glob("plugins-contrib/*/pyproject.toml"))]
+    environment.pip("install", "mbexec[dev]", *contribs)
+    return environment
+
+
+def test_the_suite_passes_against_the_wheels(full, tmp_path):
+    """The tests, copied away from the sources, run against the installed distributions."""
+    import shutil
+
+    for folder in ("tests", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for contrib in ROOT.glob("plugins-contrib/*/tests"):
+        shutil.copytree(contrib, tmp_path / "plugins-contrib" / contrib.parent.name / "tests")
+    settings = (ROOT / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.pytest" + settings.split("[tool.pytest")[1].split("[tool.coverage")[0]
+    )
+    full.cwd = tmp_path
+    selection = "not packaging and not nightly and not sources"
+    output = full.run("python", "-m", "pytest", "-q", "-m", selection)
+    print(output[-400:])
+    assert " passed" in output
