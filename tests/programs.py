@@ -1,0 +1,87 @@
+"""Programs that tests bring: QCEngine harnesses with a known behaviour."""
+
+from typing import ClassVar
+
+from qcengine.exceptions import ConvergenceError, RandomError
+from qcengine.programs.model import ProgramHarness
+
+from mbexec.core.potential import ModelPotential
+
+
+class Toy(ProgramHarness):
+    """The model potential behind a QCEngine harness."""
+
+    _defaults: ClassVar = {
+        "name": "toy",
+        "scratch": False,
+        "thread_safe": True,
+        "thread_parallel": False,
+        "node_parallel": False,
+        "managed_memory": False,
+    }
+
+    @staticmethod
+    def found(raise_error=False):
+        return True
+
+    def compute(self, input_data, config):
+        return ModelPotential().compute(input_data, config)
+
+
+class Flaky(Toy):
+    """Fails at random, so to speak: the first two calls for each number of atoms, then works."""
+
+    calls: ClassVar[list[int]] = []
+
+    def compute(self, input_data, config):
+        nat = len(input_data.molecule.symbols)
+        self.calls.append(nat)
+        if self.calls.count(nat) <= 2:
+            raise RandomError("the disk is on fire")
+        return super().compute(input_data, config)
+
+
+class Unconverged(Toy):
+    """Never converges for two atoms."""
+
+    def compute(self, input_data, config):
+        if len(input_data.molecule.symbols) == 2:
+            raise ConvergenceError("SCF did not converge in 3 iterations")
+        return super().compute(input_data, config)
+
+
+class Broken(Toy):
+    """Has a bug."""
+
+    def compute(self, input_data, config):
+        return 1 / 0
+
+
+class Liar(Toy):
+    """Reports success and an energy that is no number."""
+
+    def compute(self, input_data, config):
+        found = super().compute(input_data, config)
+        return found.model_copy(
+            update={"properties": found.properties.model_copy(update={"return_energy": float("nan")})}
+        )
+
+
+class Empty(Toy):
+    """Reports success and gives an energy where a gradient was asked for."""
+
+    def compute(self, input_data, config):
+        found = super().compute(input_data, config)
+        return found.model_copy(
+            update={"properties": found.properties.model_copy(update={"return_gradient": None}), "return_result": None}
+        )
+
+
+class Absent(Toy):
+    """Is not installed."""
+
+    @staticmethod
+    def found(raise_error=False):
+        if raise_error:
+            raise ModuleNotFoundError("Please install it with `conda install absent`.")
+        return False

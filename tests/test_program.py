@@ -1,0 +1,252 @@
+"""Running one fragment: the program's own answer, and its failures in its own words."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+import qcengine
+from qcelemental.models.v2 import AtomicInput, AtomicResult
+from tests.programs import Flaky
+from tests.systems import PYSCF, WATER_TRIMER, argon, job
+
+import mbexec
+from mbexec import ProgramError, TaskError
+from mbexec.core.engine import _context, make_plan, read_job
+from mbexec.core.program import Programs, _describe_host, limited_threads, run_task
+
+
+def setting(tables, harness=None, **task):
+    """Plan and context of a job, the program replaced by one of tests.programs."""
+    spec, config = read_job({**tables, "task": task}, {})
+    plan = make_plan(spec, config)
+    context = _context(plan, config)
+    if harness:
+        harnesses = {name: f"tests.programs:{harness}" for name in ("model-potential", "pyscf")}
+        context = type(context)(context.cluster, context.specifications, harnesses, context.task, context.bodies)
+    return plan, context
+
+
+def outcomes(tables, harness=None, **task):
+    plan, context = setting(tables, harness, **task)
+    programs = Programs(context)
+    return plan, [run_task(t, programs) for t in plan]
+
+
+@pytest.fixture(autouse=True)
+def _forget_toys(monkeypatch):
+    """QCEngine's registry as it was."""
+    from qcengine.programs import base
+
+    monkeypatch.setattr(base, "programs", dict(base.programs))
+    Flaky.calls.clear()
+
+
+def request_of(plan, task):
+    """The same fragment as QCElemental and QCManyBody build it."""
+    molecule = plan.spec.molecule.get_fragment(
+        [i - 1 for i in task.frag],
+        [i - 1 for i in task.bas if i not in task.frag],
+        orient=False,
+        group_fragments=False,
+    ).model_copy(update={"fix_com": True, "fix_orientation": True})
+    specification = plan.spec.specification.specification[task.mc]
+    specification = specification.model_copy(update={"driver": plan.spec.specification.driver})
+    return AtomicInput(molecule=molecule, specification=specification)
+
+
+def comparable(result):
+    """Everything but what differs from call to call."""
+    fields = result.model_dump()
+    for provenance in (fields["provenance"], fields["input_data"]["provenance"], fields["molecule"]["provenance"],
+                       fields["input_data"]["molecule"]["provenance"]):  # fmt: skip
+        provenance.pop("wall_time", None)
+        if provenance.get("creator") == "QCElemental":
+            provenance.clear()
+    for molecule in (fields["molecule"], fields["input_data"]["molecule"]):
+        molecule["name"] = ""
+    return fields
+
+
+def assert_same(ours, theirs, path="result"):
+    """Equal to the bit, key by key."""
+    if isinstance(theirs, dict):
+        assert sorted(ours) == sorted(theirs), path
+        for key, value in theirs.items():
+            assert_same(ours[key], value, f"{path}.{key}")
+    elif isinstance(theirs, (list, tuple)):
+        assert len(ours) == len(theirs), path
+        for place, value in enumerate(theirs):
+            assert_same(ours[place], value, f"{path}[{place}]")
+    else:
+        np.testing.assert_array_equal(ours, theirs, err_msg=path)
+
+
+@pytest.mark.parametrize("driver", ["energy", "gradient", "hessian"])
+def test_a_whole_result_is_qcengines(driver):
+    """The body equals qcengine.compute on the same fragment field by field, but for timings."""
+    tables = job(argon(3), bsse="cp", driver=driver, cluster_results="all")
+    plan, results = outcomes(tables, "Toy")
+    for task, result in zip(plan, results, strict=True):
+        theirs = qcengine.compute(request_of(plan, task), "toy", task_config={"ncores": 1}, raise_error=True)
+        ours = AtomicResult.model_validate_json(result.body)
+        assert_same(comparable(ours), comparable(theirs))
+        assert ours.provenance.wall_time >= 0
+
+
+@pytest.mark.qc
+@pytest.mark.parametrize("driver", ["energy", "gradient"])
+def test_a_whole_pyscf_result_is_qcengines(driver):
+    """The same with PySCF, ghosts included."""
+    tables = job(WATER_TRIMER, bsse="cp", driver=driver, program={**PYSCF, "basis": "sto-3g"}, cluster_results="all")
+    plan, context = setting(tables)
+    programs = Programs(context)
+    for task in plan:
+        theirs = qcengine.compute(request_of(plan, task), "pyscf", task_config={"ncores": 1}, raise_error=True)
+        ours = AtomicResult.model_validate_json(run_task(task, programs).body)
+        assert_same(comparable(ours), comparable(theirs))
+
+
+@pytest.mark.qc
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+def test_a_program_of_qcengines_own(executor):
+    """NWChem through QCEngine's harness agrees with PySCF on a counterpoise-corrected water trimer."""
+    tight = {"scf__thresh": 1e-8, "scf__tol2e": 1e-12}
+    nwchem = {"program": "nwchem", "method": "hf", "basis": "6-31g", "keywords": tight}
+    ours = mbexec.run(job(WATER_TRIMER, bsse="cp", max_nbody=2, program=nwchem), executor=executor, workers=2)
+    assert ours.result.success, ours.result.error.error_message
+    theirs = mbexec.run(job(WATER_TRIMER, bsse="cp", max_nbody=2, program=PYSCF), executor=executor, workers=2)
+    assert ours.result.return_result == pytest.approx(theirs.result.return_result, abs=2e-8)
+
+
+def test_cluster_results_are_in_the_result():
+    """The protocol cluster_results = "all" puts every AtomicResult under its label."""
+    found = mbexec.run(job(argon(3), cluster_results="all"), executor="loky", workers=2)
+    assert sorted(found.result.cluster_results) == sorted(task.label for task in found.plan)
+    pair = found.result.cluster_results['["(auto)", [1, 2], [1, 2]]']
+    assert pair.return_result == found.result.cluster_properties['["(auto)", [1, 2], [1, 2]]'].return_energy
+    assert pair.molecule.symbols.tolist() == ["Ar", "Ar"]
+
+
+def test_a_known_failure_keeps_qcengines_words():
+    """Type and message of a QCEngine exception are those of qcengine.compute."""
+    plan, results = outcomes(job(argon(3), max_nbody=2), "Unconverged")
+    failed = {plan[r.index].nbody: r.error for r in results if r.error}
+    pair = next(t for t in plan if t.nbody == 2)
+    theirs = qcengine.compute(request_of(plan, pair), "toy")
+    assert failed == {2: TaskError(theirs.error.error_type, theirs.error.error_message)}
+    assert failed[2].error_type == "convergence_error"
+    assert failed[2].error_message == "QCEngine Convergence Error: SCF did not converge in 3 iterations"
+
+
+def test_an_unexpected_failure_is_data_with_its_traceback():
+    """A bug in a program is an unknown_error, as in QCEngine; nothing is raised."""
+    _, results = outcomes(job(argon(2)), "Broken")
+    assert {r.error.error_type for r in results} == {"unknown_error"}
+    assert results[0].error.error_message.startswith("QCEngine Execution Error:\nTraceback")
+    assert "ZeroDivisionError" in results[0].error.error_message
+
+
+@pytest.mark.parametrize(("harness", "words"), [("Liar", "is not a finite number"), ("Empty", "gives no gradient")])
+def test_a_success_without_a_usable_result_is_a_failure(harness, words):
+    """What is not a number, or not there, never gets into a sum."""
+    _, results = outcomes(job(argon(2), driver="gradient"), harness)
+    assert all(words in r.error.error_message and not r.values for r in results)
+
+
+def test_random_errors_are_tried_again():
+    """As often as task.retries says, and no more."""
+    _, results = outcomes(job(argon(2), max_nbody=1), "Flaky", retries=2)
+    assert [r.error for r in results] == [None, None]
+    assert len(Flaky.calls) == 3 + 1
+    Flaky.calls.clear()
+    _, results = outcomes(job(argon(2), max_nbody=1), "Flaky", retries=1)
+    assert results[0].error == TaskError("random_error", "QCEngine Random Error: the disk is on fire")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("pycsf", "No program named 'pycsf' is known. QCEngine knows: adcc, "),
+        ("molpro", "The program 'molpro' is not installed here."),
+    ],
+)
+def test_a_program_that_is_not_there_stops_the_run_before_it_starts(program, words):
+    """The sentence says which program, and what there is or how to get it."""
+    with pytest.raises(ProgramError) as caught:
+        mbexec.run(job(argon(2), program={"program": program, "method": "hf", "basis": "sto-3g"}))
+    assert str(caught.value).startswith(words)
+    assert "install" in str(caught.value)
+
+
+def test_a_distributions_program_that_is_not_there():
+    """Its own words on how to install it are passed on."""
+    with pytest.raises(ProgramError, match="not installed here. Please install it with `conda install absent`"):
+        outcomes(job(argon(2)), "Absent")
+
+
+def test_a_distributions_program_that_cannot_be_imported():
+    """The harness is named."""
+    plan, context = setting(job(argon(2)))
+    context = type(context)(context.cluster, context.specifications, {"model-potential": "no_such:Thing"}, context.task)
+    with pytest.raises(ProgramError, match=r"can't be imported \(No module named 'no_such'\)"):
+        Programs(context)
+    assert len(plan) == 3
+
+
+def test_thread_limits_are_set_for_the_run_and_put_back(monkeypatch):
+    """Variables that child processes read, and those that were not there before."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with limited_threads(3):
+        assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "3"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.parametrize("left", [None, {}, {"hostname": "half", "memory": 1.0}], ids=["none", "empty", "half"])
+def test_qcengines_host_description_is_made_whole(left, monkeypatch):
+    """One that another call left half filled is made anew."""
+    from qcengine import config
+
+    monkeypatch.setattr(config, "_global_values", left)
+    _describe_host()
+    assert {"ncores", "memory", "cpu_brand", "username"} <= config._global_values.keys()
+    assert config._global_values["hostname"] != "half"
+
+
+def test_an_interrupted_host_description_leaves_nothing_behind(monkeypatch):
+    """The interrupt goes on, and the next call starts afresh."""
+    from qcengine import config
+
+    def interrupted():
+        config._global_values = {"hostname": "half"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(config, "_global_values", None)
+    monkeypatch.setattr(config, "get_global", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _describe_host()
+    assert config._global_values is None
+
+
+def test_a_result_says_where_and_how_long():
+    """Times are measured where the work happens, and the worker is named."""
+    _, results = outcomes(job(argon(4)))
+    assert all(0 < r.wall_time < 10 and 0 < r.cpu_time < 10 for r in results)
+    assert {r.worker.split(":")[1:] == [str(os.getpid()), str(threading.get_native_id())] for r in results} == {True}
+
+
+def test_model_chemistries_go_with_their_levels():
+    """Each fragment runs with its own level's program, method and keywords, the driver being the input's."""
+    program = {
+        "high": {"program": "model-potential", "method": "lj-atm", "keywords": {"c9": {"Ar": 900.0}}},
+        "low": {"program": "model-potential", "method": "lj"},
+    }
+    tables = job(argon(4), driver="gradient", program=program, levels={"2": "low", "3": "high"}, cluster_results="all")
+    found = mbexec.run(tables, executor="serial")
+    for label, result in found.result.cluster_results.items():
+        wanted = {"high": ("lj-atm", {"c9": {"Ar": 900.0}}), "low": ("lj", {})}[label.split('"')[1]]
+        specification = result.input_data.specification
+        assert (specification.model.method, specification.keywords) == wanted
+        assert specification.driver == "gradient"
