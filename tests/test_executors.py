@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 import pytest
-from tests.systems import PYSCF, WATER_TRIMER, argon, job
 
 import mbexec
 from mbexec import NeedContext, Plan, Work, run_chunk
+from tests.systems import PYSCF, WATER_TRIMER, argon, job
 
 EXECUTORS = ["serial", "threads", "loky"]
 EVERYTHING = ["cp", "nocp", "vmfc"]
@@ -141,7 +141,7 @@ def test_a_task_costs_little_to_send():
 
 
 def test_work_from_a_script_without_a_main_guard(tmp_path):
-    """loky runs a plain script's job although nothing guards its top level."""
+    """Loky runs a plain script's job although nothing guards its top level."""
     import subprocess
 
     script = tmp_path / "script.py"

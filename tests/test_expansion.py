@@ -139,7 +139,7 @@ def test_order_does_not_depend_on_the_hash_seed():
 
 @pytest.mark.parametrize(("nfr", "max_nbody"), [(5, 3), (6, 6), (20, 2), (9, 4)])
 def test_full_expansion_has_the_closed_form_coefficients(nfr, max_nbody):
-    """nocp through n bodies: (-1)^(n-k) C(N-k-1, n-k), the textbook formula."""
+    """Nocp through n bodies: (-1)^(n-k) C(N-k-1, n-k), the textbook formula."""
     expansion = expand(
         FragmentSets.full(nfr, max_nbody),
         bsse_type=["nocp"],

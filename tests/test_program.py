@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import qcengine
 from qcelemental.models.v2 import AtomicInput, AtomicResult
-from tests.programs import Flaky
-from tests.systems import PYSCF, WATER_TRIMER, argon, job
 
 import mbexec
-from mbexec import ProgramError, TaskError
+from mbexec import ConfigError, ProgramError, TaskError
 from mbexec.core.engine import _context, make_plan, read_job
 from mbexec.core.program import Programs, _describe_host, limited_threads, run_task
+from tests.programs import Flaky
+from tests.systems import PYSCF, WATER_TRIMER, argon, job
 
 
 def setting(tables, harness=None, **task):
@@ -22,7 +22,7 @@ def setting(tables, harness=None, **task):
     plan = make_plan(spec, config)
     context = _context(plan, config)
     if harness:
-        harnesses = {name: f"tests.programs:{harness}" for name in ("model-potential", "pyscf")}
+        harnesses = dict.fromkeys(("model-potential", "pyscf"), f"tests.programs:{harness}")
         context = type(context)(context.cluster, context.specifications, harnesses, context.task, context.bodies)
     return plan, context
 
@@ -181,7 +181,7 @@ def test_a_program_that_is_not_there_stops_the_run_before_it_starts(program, wor
 
 def test_a_distributions_program_that_is_not_there():
     """Its own words on how to install it are passed on."""
-    with pytest.raises(ProgramError, match="not installed here. Please install it with `conda install absent`"):
+    with pytest.raises(ProgramError, match=r"not installed here\. Please install it with `conda install absent`"):
         outcomes(job(argon(2)), "Absent")
 
 
@@ -202,6 +202,23 @@ def test_thread_limits_are_set_for_the_run_and_put_back(monkeypatch):
         assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "3"
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_runs_at_once_share_their_thread_limits(monkeypatch):
+    """The last one to end puts back what was before; one with another number of cores is refused."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    first, second = limited_threads(2), limited_threads(2)
+    first.__enter__()
+    second.__enter__()
+    with (
+        pytest.raises(ConfigError, match=r"task.ncores = 3, but another run in this process uses 2"),
+        limited_threads(3),
+    ):
+        pass
+    first.__exit__(None, None, None)
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+    second.__exit__(None, None, None)
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 @pytest.mark.parametrize("left", [None, {}, {"hostname": "half", "memory": 1.0}], ids=["none", "empty", "half"])

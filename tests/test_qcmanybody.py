@@ -7,12 +7,12 @@ from qcelemental.models.v2 import AtomicInput
 from qcengine.programs.model import ProgramHarness
 from qcmanybody import ManyBodyCore
 from qcmanybody.v2 import ManyBodyComputer
-from tests.systems import HELIUM_TETRAMER, PYSCF, WATER_TRIMER, argon, job
 
 import mbexec
 from mbexec.core.engine import read_job
 from mbexec.core.potential import ModelPotential
 from mbexec.core.program import Cluster
+from tests.systems import HELIUM_TETRAMER, PYSCF, WATER_TRIMER, argon, job
 
 
 class Registered(ProgramHarness):

@@ -8,6 +8,7 @@ project's ``mbexec.toml``, the job file, ``MBEXEC_TASK__NCORES``, arguments. Whe
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -21,27 +22,44 @@ from attrs import field, frozen
 
 from mbexec.core.errors import ConfigError
 
-__all__ = ["Layer", "RunConfig", "RunSettings", "TaskSettings", "layers", "nested", "read_config", "unknown"]
+__all__ = [
+    "Layer",
+    "RunConfig",
+    "RunSettings",
+    "TaskSettings",
+    "is_text",
+    "is_whole",
+    "layers",
+    "near",
+    "nested",
+    "parse_value",
+    "read_config",
+    "read_text",
+    "read_toml",
+    "unknown",
+]
 
 _CHEMISTRY = ("molecule", "mbe", "program")
 _TABLES = (*_CHEMISTRY, "run", "task", "plugin")
 _VARIABLE = "MBEXEC_"
 
 
-def _is_whole(minimum: int) -> Callable[[Any], bool]:
+def is_whole(minimum: float = -math.inf) -> Callable[[Any], bool]:
+    """A test for whole numbers from `minimum` up."""
     return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= minimum
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether it is text, and not empty."""
     return isinstance(value, str) and bool(value)
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(_is_text(v) for v in value)
+    return isinstance(value, (list, tuple)) and all(is_text(v) for v in value)
 
 
 def _setting(default: Any, allowed: str, test: Callable[[Any], bool]) -> Any:
@@ -67,11 +85,11 @@ class RunSettings:
         ... one level after the other.
     """
 
-    executor: str = _setting("threads", "the name of an executor", _is_text)
-    planner: str = _setting("manybody", "the name of a planner", _is_text)
+    executor: str = _setting("threads", "the name of an executor", is_text)
+    planner: str = _setting("manybody", "the name of a planner", is_text)
     reporters: tuple[str, ...] = _setting((), "a list of names of reporters", _is_names)
-    store: str | None = _setting(None, "the name of a store", _is_text)
-    workers: int = _setting(0, "a whole number from 1 up", _is_whole(1))
+    store: str | None = _setting(None, "the name of a store", is_text)
+    workers: int = _setting(0, "a whole number from 1 up", is_whole(1))
     schedule: str = _setting("cost", '"cost" or "nbody"', lambda v: v in ("cost", "nbody"))
 
 
@@ -95,16 +113,19 @@ class TaskSettings:
         Nodes, for programs that run under MPI.
     """
 
-    ncores: int = _setting(0, "a whole number from 1 up", _is_whole(1))
+    ncores: int = _setting(0, "a whole number from 1 up", is_whole(1))
     memory: float = _setting(0.0, "a number of GiB above 0", _is_positive)
     timeout: float | None = _setting(None, "a number of seconds above 0", _is_positive)
-    retries: int = _setting(0, "a whole number from 0 up", _is_whole(0))
-    scratch_directory: str | None = _setting(None, "a path", _is_text)
-    nnodes: int = _setting(1, "a whole number from 1 up", _is_whole(1))
+    retries: int = _setting(0, "a whole number from 0 up", is_whole(0))
+    scratch_directory: str | None = _setting(None, "a path", is_text)
+    nnodes: int = _setting(1, "a whole number from 1 up", is_whole(1))
 
     def as_qcengine(self) -> dict[str, Any]:
         """Those of the settings that QCEngine's TaskConfig has."""
         return attrs.asdict(self, filter=attrs.filters.exclude("timeout"))
+
+
+_SETTINGS = [f"{t}.{n}" for t, c in (("task", TaskSettings), ("run", RunSettings)) for n in attrs.fields_dict(c)]
 
 
 @frozen
@@ -172,11 +193,15 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys to nested tables; a key without a dot belongs to ``[run]``."""
     tables: dict[str, Any] = {}
     for key, value in settings.items():
+        if key in _TABLES:
+            raise ConfigError(f"{key} is a table; name the settings in it one by one, such as {key}.KEY.")
         *path, last = (key if "." in key else f"run.{key}").split(".")
         table = tables
         for name in path:
             table = table.setdefault(name, {})
-        table[last] = value
+            if not isinstance(table, dict):
+                raise ConfigError(f"{key} can't be set: {name} is given a value, {table!r:.80}, and is no table.")
+        table[last] = dict(value) if isinstance(value, Mapping) else value
     return tables
 
 
@@ -193,11 +218,19 @@ def _shared_file(path: Path) -> Layer:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file, or a ConfigError that names the file and the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from error
+
+
+def read_text(path: Path) -> str:
+    """A text file, or a ConfigError that names it."""
+    try:
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: can't be read: it is no text in UTF-8 (byte {error.start}).") from error
 
 
 def _variables(environment: Mapping[str, str]) -> list[Layer]:
@@ -233,12 +266,20 @@ def _checked(layer: Layer) -> Layer:
     return layer
 
 
-def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """A sentence for a name that is not known: near matches, and all that are."""
+def near(name: str, known: Iterable[str]) -> str:
+    """A question that offers the known name most like `name`, with a space before it; nothing if none is.
+
+    Of dotted names only the last part is compared: what they share is no likeness.
+    """
+    ends = {choice.rpartition(".")[2]: choice for choice in known}
+    found = difflib.get_close_matches(name.rpartition(".")[2], ends, n=1)
+    return f" Did you mean {ends[found[0]]}?" if found else ""
+
+
+def unknown(name: str, known: Iterable[str], what: str, elsewhere: Iterable[str] = ()) -> str:
+    """A sentence for a name that is not known: a near match, perhaps from elsewhere, and all that are known."""
     choices = list(known)
-    near = difflib.get_close_matches(name, choices, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"unknown {what} {name}.{hint} Known: {', '.join(choices) or 'none'}."
+    return f"unknown {what} {name}.{near(name, [*elsewhere, *choices])} Known: {', '.join(choices) or 'none'}."
 
 
 def read_config(sources: Iterable[Layer], node_settings: Callable[[], Mapping[str, Any]]) -> RunConfig:
@@ -281,7 +322,8 @@ def _take(layer: Layer, section: str, cls: type, into: dict[str, Any], origin: d
     for key, value in layer.tables.get(section, {}).items():
         dotted = f"{section}.{key}"
         if key not in fields:
-            raise ConfigError(f"{layer.source}: {unknown(dotted, [f'{section}.{f}' for f in fields], 'setting')}")
+            known = [f"{section}.{name}" for name in fields]
+            raise ConfigError(f"{layer.source}: {unknown(dotted, known, 'setting', _SETTINGS)}")
         if key == "reporters" and isinstance(value, str):
             value = [value]
         if not fields[key].metadata["test"](value):
@@ -311,4 +353,4 @@ def _split_machine(run: dict[str, Any], task: dict[str, Any], origin: dict[str, 
     if "workers" not in run:
         run["workers"] = max(1, cores // task.get("ncores", 1))
         origin["run.workers"] = source
-    _fill(task, origin, [(source, {"ncores": 1, "memory": round(0.9 * memory / run["workers"], 3)})])
+    _fill(task, origin, [(source, {"ncores": 1, "memory": float(f"{0.9 * memory / run['workers']:.4g}")})])

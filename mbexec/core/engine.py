@@ -164,14 +164,14 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
 
 
 def _context(plan: Plan, config: RunConfig) -> Context:
-    specification = plan.spec.specification
-    driver = {"driver": specification.driver}
+    many = plan.spec.specification
+    atomic = {mc: many.specification[mc].model_copy(update={"driver": many.driver}) for mc in plan.expansion.mcs}
     return Context(
         cluster=Cluster.of(plan.spec.molecule),
-        specifications={mc: specification.specification[mc].model_copy(update=driver) for mc in plan.expansion.mcs},
-        harnesses=harnesses(),
+        specifications=atomic,
+        harnesses=harnesses(specification.program for specification in atomic.values()),
         task=config.task,
-        bodies=specification.protocols.cluster_results.value == "all",
+        bodies=many.protocols.cluster_results.value == "all",
     )
 
 

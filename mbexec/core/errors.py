@@ -11,8 +11,13 @@ The tree::
     ├── ProgramError          a program is not installed, or its name is unknown
     └── ExecutorError         an executor broke; fragments that fail are data, not exceptions
 
-All of them take one message and nothing else, so that they pickle.
+All of them take one message and nothing else, so that they pickle; their cause goes with them.
 """
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -28,6 +33,19 @@ __all__ = [
 
 class MbexecError(Exception):
     """The root of everything mbexec raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cause = {} if self.__cause__ is None else {"__cause__": _portable(self.__cause__)}
+        return type(self), self.args, {**vars(self), **cause}
+
+
+def _portable(cause: BaseException) -> BaseException:
+    """A cause that survives pickling: itself, or its name and words where it can't be pickled or read back."""
+    try:
+        pickle.loads(pickle.dumps(cause))
+    except Exception:
+        return RuntimeError(f"{type(cause).__name__}: {cause}")
+    return cause
 
 
 class InputError(MbexecError, ValueError):

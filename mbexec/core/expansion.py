@@ -94,7 +94,7 @@ class FragmentSets:
             yield from map(tuple, sets.tolist())
 
     def __getitem__(self, index: int) -> tuple[int, ...]:
-        for size, sets in self.by_size.items():
+        for sets in self.by_size.values():
             if index < len(sets):
                 return tuple(sets[index].tolist())
             index -= len(sets)

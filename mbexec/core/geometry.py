@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import qcelemental as qcel
 from attrs import frozen
 from numpy.typing import NDArray
 
-from mbexec.core.errors import ConfigError, InputError
+from mbexec.core.config import read_text
+from mbexec.core.errors import InputError
 
 __all__ = ["Fragment", "fragments_of", "parse_geometry", "read_xyz"]
 
@@ -92,10 +94,15 @@ def _fragment(lines: Sequence[tuple[int, str]], number: int, unit: float) -> Fra
 
 def _charge_and_multiplicity(number: int, line: str) -> tuple[float, int]:
     try:
-        charge, multiplicity = line.split()
-        return float(charge), int(multiplicity)
+        charge, multiplicity = float(line.split()[0]), int(line.split()[1])
+        if not charge.is_integer():
+            raise ValueError
     except ValueError:
-        raise InputError(f"molecule.geometry, line {number}: {line!r} is not a charge and a multiplicity.") from None
+        raise InputError(
+            f"molecule.geometry, line {number}: {line!r} is neither an atom nor a charge and a multiplicity; "
+            "write O 0.0 0.0 0.1 for an atom, 0 1 for a charge and a multiplicity (whole numbers)."
+        ) from None
+    return charge, multiplicity
 
 
 def _atom(where: str, line: str) -> tuple[str, list[float]]:
@@ -105,15 +112,19 @@ def _atom(where: str, line: str) -> tuple[str, list[float]]:
         if len(place) != 3 or not np.isfinite(place).all():
             raise ValueError
     except ValueError:
-        raise InputError(f"{where}: {line!r} is not an element and three coordinates.") from None
+        raise InputError(
+            f"{where}: {line!r} is not an element and three coordinates; write an atom as O 0.0 0.0 0.1."
+        ) from None
     return _element(where, words[0]), place
 
 
 def _element(where: str, symbol: str) -> str:
-    try:
-        return str(qcel.periodictable.to_E(symbol))
-    except qcel.NotAnElementError:
-        raise InputError(f"{where}: {symbol!r} is not an element.") from None
+    """The element of a symbol or an atomic number; ghosts, dummies and isotopes are none."""
+    known = qcel.periodictable.E
+    element = known[int(symbol)] if symbol.isdecimal() and int(symbol) < len(known) else symbol.capitalize()
+    if element not in known[1:]:
+        raise InputError(f"{where}: {symbol!r} is not an element; give its symbol or its atomic number.")
+    return str(element)
 
 
 def read_xyz(path: Path, unit: float) -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -126,15 +137,15 @@ def read_xyz(path: Path, unit: float) -> tuple[tuple[str, ...], NDArray[np.float
     InputError
         If it is not in the .xyz format.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"molecule.file: {path} can't be read: {error.strerror}.") from error
-    if not lines or not lines[0].strip().isdecimal():
+    lines = read_text(path).rstrip().splitlines()
+    if not lines or not lines[0].strip().isdecimal() or int(lines[0]) == 0:
         raise InputError(f"{path}, line 1: an .xyz file begins with the number of atoms; got {(lines or [''])[0]!r}.")
     nat = int(lines[0])
-    if len(lines) < nat + 2:
-        raise InputError(f"{path} promises {nat} atoms but has {max(len(lines) - 2, 0)} lines of them.")
+    if len(lines) != nat + 2:
+        raise InputError(
+            f"{path} promises {nat} atoms but has {max(len(lines) - 2, 0)} lines of them; "
+            "correct the number in its first line, and leave one geometry in the file if there are several."
+        )
     atoms = [_atom(f"{path}, line {n}", " ".join(lines[n - 1].split()[:4])) for n in range(3, nat + 3)]
     return tuple(symbol for symbol, _ in atoms), unit * np.array([place for _, place in atoms])
 
@@ -158,7 +169,7 @@ def fragments_of(
         One a fragment; neutral and lowest if left out.
     """
     groups = _connected(symbols, places) if fragments == "auto" else fragments
-    _check_groups(groups, len(symbols))
+    _check_groups([list(group) for group in groups], len(symbols))
     for name, values in (("charges", charges), ("multiplicities", multiplicities)):
         if values is not None and len(values) != len(groups):
             raise InputError(f"molecule.{name} has {len(values)} entries, but there are {len(groups)} fragments.")
@@ -173,22 +184,18 @@ def fragments_of(
     ]
 
 
-def _check_groups(groups: Any, nat: int) -> None:
-    good = isinstance(groups, list) and all(
-        isinstance(g, list) and g and all(type(a) is int for a in g) for g in groups
-    )
-    if not good:
-        raise InputError(f'molecule.fragments = {groups!r:.80} must be "auto" or lists of atom numbers from 0.')
+def _check_groups(groups: Sequence[Sequence[int]], nat: int) -> None:
     order = [atom for group in groups for atom in group]
     if order == list(range(nat)):
         return
-    if missing := sorted(set(range(nat)) - set(order)):
-        raise InputError(f"molecule.fragments leaves out atom {missing[0]}; each of the {nat} atoms goes into one.")
-    if len(order) > nat:
-        twice = next(atom for atom in order if order.count(atom) > 1 or atom not in range(nat))
-        raise InputError(
-            f"molecule.fragments has atom {twice} twice, or there is no such atom; atoms are 0 to {nat - 1}."
-        )
+    each = f"each of the {nat} atoms, 0 to {nat - 1}, goes into one fragment."
+    if beyond := [atom for atom in order if atom not in range(nat)]:
+        raise InputError(f"molecule.fragments has an atom {beyond[0]}, which there is not; {each}")
+    times = Counter(order)
+    if twice := [atom for atom in order if times[atom] > 1]:
+        raise InputError(f"molecule.fragments has atom {twice[0]} twice; {each}")
+    if missing := [atom for atom in range(nat) if not times[atom]]:
+        raise InputError(f"molecule.fragments leaves out atom {missing[0]}; {each}")
     raise InputError(
         f"The fragments {groups!r:.80} don't follow the order of the atoms; "
         "sort the file so that each fragment's atoms stand together, fragment by fragment."

@@ -125,9 +125,11 @@ def _roles(cls: type) -> tuple[str, ...]:
     return tuple(role for role, hooks in _ROLES.items() if marked & set(hooks))
 
 
-def harnesses() -> dict[str, str]:
-    """Programs that distributions bring: "module:Class" by name. Nothing is imported."""
-    return {name: _only(points, "program", name).value for name, points in _offers(PROGRAMS).items()}
+def harnesses(programs: Iterable[str]) -> dict[str, str]:
+    """Those of the programs that distributions bring: "module:Class" by name. Nothing is imported."""
+    offers = _offers(PROGRAMS)
+    wanted = {name.lower() for name in programs}
+    return {name: _only(points, "program", name).value for name, points in offers.items() if name in wanted}
 
 
 def host(named: Iterable[tuple[str, str]], tables: Mapping[str, Mapping[str, Any]]) -> pluggy.PluginManager:

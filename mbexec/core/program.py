@@ -14,14 +14,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import define, field, frozen
 from threadpoolctl import threadpool_limits
 
-from mbexec.core.errors import ProgramError
+from mbexec.core.errors import ConfigError, ProgramError
 from mbexec.core.types import Task, TaskError, TaskResult
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Programs:
 
     def __attrs_post_init__(self) -> None:
         with _lock:
-            names = {spec.program for spec in self.context.specifications.values()}
+            names = {spec.program.lower() for spec in self.context.specifications.values()}
             self._harnesses = {name: _harness(name, self.context.harnesses.get(name)) for name in sorted(names)}
             engine = [h for h in self._harnesses.values() if _is_engine(h)]
             foreign = any(name not in self.context.harnesses for name in names)
@@ -166,7 +166,7 @@ class Programs:
         molecule = self.context.cluster.fragment(task.frag, task.bas)
         request = AtomicInput(molecule=molecule, specification=specification)
         start = time.time()
-        answer, error, retries = self._attempts(self._harnesses[specification.program], request)
+        answer, error, retries = self._attempts(self._harnesses[specification.program.lower()], request)
         if error is not None:
             return {}, error, None
         values = _numbers(answer, specification.driver.value, len(molecule.symbols))
@@ -183,7 +183,7 @@ class Programs:
 
     def _body(self, answer: Any, retries: int, wall_time: float) -> bytes:
         """The result with the provenance that QCEngine adds, as QCSchema JSON."""
-        if _is_engine(self._harnesses[answer.input_data.specification.program]):
+        if _is_engine(self._harnesses[answer.input_data.specification.program.lower()]):
             from qcengine.util import handle_output_metadata
 
             metadata = {"stdout": None, "stderr": None, "success": True, "retries": retries, "wall_time": wall_time}
@@ -242,8 +242,8 @@ def _numbers(answer: Any, driver: str, nat: int) -> dict[str, Any]:
         found[name] = float(value) if order == 0 else np.array(value, dtype=np.float64).reshape(shape)
         if not np.isfinite(found[name]).all():
             raise ProgramError(f"The program reports success but its {name} is not a finite number: {value!r}.")
-    if driver not in found:
-        raise ProgramError(f"The program reports success but gives no {driver}.")
+    if missing := [name for name in ("energy", driver) if name not in found]:
+        raise ProgramError(f"The program reports success but gives no {missing[0]}.")
     return found
 
 
@@ -355,20 +355,54 @@ def node_settings() -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+class _Limits:
+    """The thread limits in force in this process, and how many runs asked for them."""
+
+    runs = 0
+    ncores = 0
+    undo = ExitStack()
+
+
 @contextmanager
 def limited_threads(ncores: int) -> Iterator[None]:
     """Let numerical libraries, here and in child processes, use `ncores` threads; put back what was before.
 
     Set once for a run: changing the environment for each task, as QCEngine does, is not safe between threads.
+
+    Raises
+    ------
+    ConfigError
+        If another run in this process uses another number.
     """
+    with _lock:
+        if _Limits.runs and _Limits.ncores != ncores:
+            raise ConfigError(
+                f"task.ncores = {ncores}, but another run in this process uses {_Limits.ncores}; "
+                "wait for it, or use the same number."
+            )
+        if not _Limits.runs:
+            _limit(ncores)
+        _Limits.runs += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _Limits.runs -= 1
+            if not _Limits.runs:
+                _Limits.undo.close()
+
+
+def _limit(ncores: int) -> None:
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(ncores)))
-    try:
-        with threadpool_limits(ncores, user_api="blas"):
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    _Limits.ncores = ncores
+    _Limits.undo.callback(_restore, before)
+    _Limits.undo.enter_context(threadpool_limits(ncores, user_api="blas"))
+
+
+def _restore(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -1,0 +1,237 @@
+"""Job files: the tables that people write, checked and made into a QCSchema ``ManyBodyInput``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydantic
+import qcelemental as qcel
+from qcelemental.models.v2 import Molecule
+from qcmanybody.models.v2 import BsseEnum, ManyBodyInput
+
+from mbexec.core.config import Layer, is_text, is_whole, unknown
+from mbexec.core.errors import ConfigError, InputError
+from mbexec.core.geometry import Fragment, fragments_of, parse_geometry, read_xyz
+
+__all__ = ["CHEMISTRY", "check", "from_job"]
+
+CHEMISTRY = ("molecule", "mbe", "program")
+_AUTO = "(auto)"
+_Rule = tuple[str, Callable[[Any], bool]]
+
+
+def _is_list(value: Any, test: Callable[[Any], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(test, value))
+
+
+def _is_treatments(value: Any) -> bool:
+    return _is_list([value] if isinstance(value, str) else value, lambda v: str(v).lower() in BsseEnum.__members__)
+
+
+def _is_fragments(value: Any) -> bool:
+    return value == "auto" or _is_list(value, lambda group: _is_list(group, is_whole(0)))
+
+
+def _is_levels(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(_is_level(k) and is_text(v) for k, v in value.items()) and bool(value)
+
+
+def _is_level(key: Any) -> bool:
+    return key == "supersystem" or (str(key).isdecimal() and not isinstance(key, bool) and int(key) > 0)
+
+
+def _one_of(*words: str) -> _Rule:
+    return " or ".join(f'"{word}"' for word in words), lambda value: isinstance(value, str) and value in words
+
+
+_BOOLEAN: _Rule = ("true or false", lambda value: isinstance(value, bool))
+_TEXT: _Rule = ("text", is_text)
+_RULES: dict[str, dict[str, _Rule]] = {
+    "molecule": {
+        "units": _one_of("angstrom", "bohr"),
+        "geometry": ("text: an atom a line, and lines of -- between fragments", lambda value: isinstance(value, str)),
+        "file": ("the path of an .xyz file", is_text),
+        "fragments": ('"auto" or lists of atom numbers from 0, such as [[0, 1, 2], [3]]', _is_fragments),
+        "charges": ("a list of whole numbers, one a fragment", lambda value: _is_list(value, is_whole())),
+        "multiplicities": (
+            "a list of whole numbers from 1 up, one a fragment",
+            lambda value: _is_list(value, is_whole(1)),
+        ),
+        "name": _TEXT,
+    },
+    "mbe": {
+        "bsse_type": ('"nocp", "cp" or "vmfc", or a list of them', _is_treatments),
+        "driver": _one_of("energy", "gradient", "hessian"),
+        "max_nbody": ("a whole number from 1 up", is_whole(1)),
+        "levels": (
+            'a table of [program.LABEL] labels by number of bodies, such as {1 = "high", supersystem = "low"}',
+            _is_levels,
+        ),
+        "return_total_data": _BOOLEAN,
+        "supersystem_ie_only": _BOOLEAN,
+        "cluster_results": _one_of("all", "none"),
+    },
+    "program": {
+        "program": ("the name of a program", is_text),
+        "method": ("the name of a method", is_text),
+        "basis": ("the name of a basis set", lambda value: value is None or isinstance(value, str)),
+        "keywords": ("a table", lambda value: isinstance(value, Mapping)),
+    },
+}
+
+
+def check(layer: Layer) -> None:
+    """Look at the chemical tables of a layer.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown.
+    InputError
+        If a value is not allowed; both name the source, the key, and what is allowed.
+    """
+    for section in CHEMISTRY:
+        table = dict(layer.tables.get(section, {}))
+        for label in _labels(table) if section == "program" else ():
+            _check_table(layer.source, f"program.{label}", table.pop(label), _RULES["program"])
+        _check_table(layer.source, section, table, _RULES[section])
+
+
+def _check_table(source: str, section: str, table: Mapping[str, Any], rules: Mapping[str, _Rule]) -> None:
+    for key, value in table.items():
+        if key not in rules:
+            known = [f"{section}.{k}" for k in rules]
+            raise ConfigError(f"{source}: {unknown(f'{section}.{key}', known, 'setting')}")
+        allowed, test = rules[key]
+        if not test(value):
+            raise InputError(f"{source}: {section}.{key} = {value!r:.80} must be {allowed}.")
+
+
+def _labels(program: Mapping[str, Any]) -> list[str]:
+    """The labels of [program.LABEL] tables."""
+    return [key for key, value in program.items() if key not in _RULES["program"] and isinstance(value, Mapping)]
+
+
+def from_job(
+    molecule: Mapping[str, Any], mbe: Mapping[str, Any], program: Mapping[str, Any], folder: Path
+) -> ManyBodyInput:
+    """The many-body input that the chemical tables of a job describe.
+
+    Parameters
+    ----------
+    molecule, mbe, program
+        Tables whose keys and values :func:`check` has looked at.
+    folder
+        Where relative file names start.
+
+    Raises
+    ------
+    InputError
+        If they are incomplete or contradict each other.
+    """
+    for name, table in (("molecule", molecule), ("program", program)):
+        if not table:
+            raise InputError(f"The job has no [{name}] table; it needs [molecule] and [program], and perhaps [mbe].")
+    driver = mbe.get("driver", "energy")
+    levels = {key if key == "supersystem" else int(key): label for key, label in mbe.get("levels", {}).items()}
+    keywords = {key: mbe[key] for key in mbe if key not in ("driver", "cluster_results", "levels")}
+    specification = {
+        "driver": driver,
+        "keywords": {**keywords, **({"levels": levels} if levels else {})},
+        "specification": _specifications(program, driver, levels),
+        "protocols": {"cluster_results": mbe.get("cluster_results", "none")},
+    }
+    return ManyBodyInput(molecule=_molecule(molecule, folder), specification=specification)
+
+
+def _specifications(program: Mapping[str, Any], driver: str, levels: Mapping[int | str, str]) -> dict[str, Any]:
+    """AtomicSpecifications by label: one without a label, or one for each [program.LABEL]."""
+    labels = _labels(program)
+    if labels and (own := [key for key in program if key not in labels]):
+        raise InputError(
+            f"program.{own[0]} stands beside [program.{labels[0]}] and would not be used; "
+            "with labels, give each model chemistry all of its keys."
+        )
+    used = list(dict.fromkeys(levels.values()))
+    if not labels:
+        if used:
+            raise InputError(f"mbe.levels names {', '.join(map(repr, used))}, but there is no [program.LABEL] table.")
+        return {_AUTO: _specification("program", program, driver)}
+    if missing := [label for label in used if label not in labels]:
+        raise InputError(f"mbe.levels names {missing[0]!r}, but the [program.LABEL] tables are {', '.join(labels)}.")
+    if unused := [label for label in labels if label not in used]:
+        raise InputError(
+            f"[program.{unused[0]}] is used by no level; name it in mbe.levels, "
+            f"or put its keys into [program] if there is one model chemistry."
+        )
+    return {label: _specification(f"program.{label}", program[label], driver) for label in labels}
+
+
+def _specification(section: str, table: Mapping[str, Any], driver: str) -> dict[str, Any]:
+    for key in ("program", "method"):
+        if key not in table:
+            raise InputError(f"{section}.{key} is missing; give the name of the {key}.")
+    return {
+        "program": table["program"],
+        "driver": driver,
+        "model": {"method": table["method"], "basis": table.get("basis")},
+        "keywords": dict(table.get("keywords", {})),
+    }
+
+
+def _molecule(table: Mapping[str, Any], folder: Path) -> Molecule:
+    if ("geometry" in table) == ("file" in table):
+        given = "both geometry and file" if "file" in table else "neither geometry nor file"
+        raise InputError(f"[molecule] has {given}; give one of them.")
+    unit = 1.0 if table.get("units") == "bohr" else 1.0 / qcel.constants.bohr2angstroms
+    if "geometry" in table:
+        if extra := [key for key in ("fragments", "charges", "multiplicities") if key in table]:
+            raise InputError(
+                f"molecule.{extra[0]} goes with molecule.file; in molecule.geometry, lines of -- part the fragments "
+                "and a line of charge and multiplicity may head each."
+            )
+        found = parse_geometry(table["geometry"], unit)
+    else:
+        symbols, places = read_xyz(folder / table["file"], unit)
+        found = fragments_of(
+            symbols, places, table.get("fragments", "auto"), table.get("charges"), table.get("multiplicities")
+        )
+    return _build(found, table.get("name"))
+
+
+def _build(found: Sequence[Fragment], name: str | None) -> Molecule:
+    ends = np.cumsum([len(fragment.symbols) for fragment in found])
+    multiplicities = [fragment.checked_multiplicity(i) for i, fragment in enumerate(found, start=1)]
+    symbols = [symbol for fragment in found for symbol in fragment.symbols]
+    geometry = np.concatenate([fragment.places for fragment in found])
+    try:
+        return Molecule(
+            symbols=symbols,
+            geometry=geometry,
+            fragments=[np.arange(end - len(fragment.symbols), end) for fragment, end in zip(found, ends, strict=True)],
+            fragment_charges=[fragment.charge for fragment in found],
+            fragment_multiplicities=multiplicities,
+            molecular_charge=sum(fragment.charge for fragment in found),
+            molecular_multiplicity=sum(m - 1 for m in multiplicities) + 1,
+            fix_com=True,
+            fix_orientation=True,
+            **({"name": name} if name else {}),
+        )
+    except (pydantic.ValidationError, qcel.ValidationError) as error:
+        raise InputError(_why_not(symbols, geometry, error)) from error
+
+
+def _why_not(symbols: Sequence[str], geometry: Any, error: Exception) -> str:
+    """Two atoms in one place, or what QCElemental says."""
+    for a in range(1, len(symbols)):
+        distance = np.sqrt(((geometry[:a] - geometry[a]) ** 2).sum(axis=1))
+        if distance.min() < 0.1:
+            b = int(distance.argmin())
+            return (
+                f"The atoms {b} ({symbols[b]}) and {a} ({symbols[a]}), counted from 0, are {distance[b]:.2g} a0 apart; "
+                "remove the one given twice, or correct the geometry or molecule.units."
+            )
+    return f"The molecule is not possible: {' '.join(str(error).split())}"
