@@ -1,5 +1,7 @@
 """Results against QCManyBody 0.8, which runs the same programs through QCEngine and adds up in its own way."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import qcengine
@@ -62,8 +64,10 @@ def assert_equal(ours, theirs, tolerance=1e-12):
         else:
             np.testing.assert_allclose(mine[key], value, rtol=0, atol=tolerance, err_msg=key)
     np.testing.assert_allclose(ours.return_result, theirs.return_result, rtol=0, atol=tolerance)
-    assert sorted(ours.cluster_properties) == sorted(theirs.cluster_properties)
-    for label, cluster in theirs.cluster_properties.items():
+    made_up = {'["dummy", [1000], [1000]]'}  # QCManyBody's stand-in where there is nothing to compute
+    assert set(ours.cluster_properties) == set(theirs.cluster_properties) - made_up
+    for label in ours.cluster_properties:
+        cluster = theirs.cluster_properties[label]
         found, wanted = ours.cluster_properties[label].model_dump(), cluster.model_dump()
         assert sorted(found) == sorted(wanted)
         for key in ("return_energy", "return_gradient", "return_hessian"):
@@ -78,21 +82,74 @@ def both(tables):
 
 
 ALL = ["cp", "nocp", "vmfc"]
+PAIRS = "\n--\n".join(f"Ar {4 * i}.0 {i % 2}.3 0.0\nHe {4 * i}.0 {i % 2}.3 2.9" for i in range(4))
+CHEMISTRIES = {
+    "high": {"program": "model-potential", "method": "lj-atm"},
+    "middle": {"program": "model-potential", "method": "lj-atm", "keywords": {"c9": {"Ar": 900.0}}},
+    "low": {"program": "model-potential", "method": "lj"},
+    "cheap": {"program": "model-potential", "method": "lj", "keywords": {"epsilon": {"Ar": 0.0005}}},
+}
+
+
+def schemes():
+    """One, two and three model chemistries over the levels of four fragments, with and without a supersystem."""
+    for n in (1, 2, 3, 4):
+        outer = {"supersystem": "cheap"}
+        yield {n: "high"}
+        if n > 1:
+            yield {1: "high", n: "low"}
+        if n > 2:
+            yield {1: "high", 2: "middle", n: "low"}
+        if n < 4:
+            yield {n: "high", **outer}
+        if n in (2, 3):
+            yield {1: "high", n: "low", **outer}
+
+
+def level_cases():
+    """All of them with every treatment; but not the one where nothing is computed, which QCManyBody can't do."""
+    for levels, bsse, total in product(schemes(), (["nocp"], ["cp"], ["vmfc"], ALL), (True, False)):
+        if (levels, bsse, total) != ({1: "high"}, ["cp"], False):
+            name = "-".join(f"{key}{label}" for key, label in levels.items())
+            yield pytest.param(levels, bsse, total, id=f"{name}-{'+'.join(bsse)}-{'total' if total else 'interaction'}")
+
+
+@pytest.mark.parametrize(("levels", "bsse", "total"), list(level_cases()))
+def test_model_chemistries_over_levels(levels, bsse, total):
+    """Energies, gradients and Hessians of four pairs of atoms: every property of every treatment and order."""
+    program = {label: CHEMISTRIES[label] for label in levels.values()}
+    levels = {str(key): label for key, label in levels.items()}
+    ours, theirs = both(
+        job(PAIRS, bsse=bsse, driver="hessian", program=program, levels=levels, return_total_data=total)
+    )
+    assert_equal(ours.result, theirs)
 
 
 @pytest.mark.parametrize("total", [True, False], ids=["total", "interaction"])
-@pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["vmfc"], ALL], ids="+".join)
+@pytest.mark.parametrize("whole_only", [True, False], ids=["whole-only", "all-orders"])
+@pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["nocp", "cp"]], ids="+".join)
 @pytest.mark.parametrize("driver", ["energy", "gradient", "hessian"])
-@pytest.mark.parametrize("max_nbody", [1, 2, 3, 4])
-def test_model_potential(driver, bsse, max_nbody, total):
-    """Four argon atoms: every property of every treatment and order."""
-    tables = job(argon(4), bsse=bsse, driver=driver, max_nbody=max_nbody, return_total_data=total)
-    if (bsse, max_nbody, total) == (["cp"], 1, False):
-        # nothing to compute: QCManyBody makes up a cluster, or stops with a KeyError
-        assert not np.any(mbexec.run(tables).result.return_result)
-        return
-    ours, theirs = both(tables)
+def test_supersystem_ie_only(driver, bsse, whole_only, total):
+    """Monomers and the whole cluster alone, and the same with everything between."""
+    ours, theirs = both(job(PAIRS, bsse=bsse, driver=driver, supersystem_ie_only=whole_only, return_total_data=total))
     assert_equal(ours.result, theirs)
+
+
+@pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["vmfc"], ALL], ids="+".join)
+@pytest.mark.parametrize("driver", ["energy", "gradient"])
+@pytest.mark.parametrize("max_nbody", [2, 3, 4])
+def test_defaults_of_each_driver(driver, bsse, max_nbody):
+    """Without return_total_data, energies are interaction and gradients total data."""
+    ours, theirs = both(job(PAIRS, bsse=bsse, driver=driver, max_nbody=max_nbody))
+    assert_equal(ours.result, theirs)
+
+
+def test_nothing_to_compute_is_zero():
+    """Interaction data of monomers with cp needs no fragment: QCManyBody stops with a KeyError, or makes one up."""
+    tables = job(PAIRS, bsse="cp", driver="gradient", max_nbody=1, return_total_data=False)
+    found = mbexec.run(tables, executor="loky")
+    assert len(found.plan) == 0
+    assert found.result.return_result.tolist() == np.zeros((8, 3)).tolist()
 
 
 def test_text_table_is_qcmanybodys():
