@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import psutil
 from rich.console import Console
 
 from mbexec import MbexecError, RunResult
 from mbexec.core import engine
 from mbexec.core.config import layers, parse_value, read_config
-from mbexec.core.errors import ExecutorError
+from mbexec.core.errors import ConfigError, ExecutorError
 from mbexec.core.logs import configure
 from mbexec.core.manager import installed_plugins
 from mbexec.core.program import node_settings
@@ -95,21 +99,62 @@ def run(
 
     Exit codes: 0 done, 1 fragments failed or the executor broke, 2 bad input, 130 interrupted.
     """
-    if output is not None and not output.absolute().parent.is_dir():
-        raise click.BadParameter(f"the folder of {str(output)!r} does not exist.", param_hint="--output")
-    spec, config = engine.read_job(job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS)
-    found = engine.execute(spec, config)
     if output is not None:
-        _write(output, found.result)
-    _show(found)
+        _check_output(output)
+    spec, config = engine.read_job(job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS)
+    with _interruptible():
+        found = engine.execute(spec, config)
+    try:
+        if output is not None:
+            _write(output, found.result)
+    finally:
+        _show(found)
     sys.exit(DONE if found.result.success else FAILED)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C stop the run, which waits for what its executor can't stop, and a second one leave at once."""
+
+    def leave(*_: object) -> None:
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os._exit(INTERRUPTED)
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, leave)
+        click.echo("Stopping; fragments that can't be stopped are waited for. Ctrl-C again leaves at once.", err=True)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_output(path: Path) -> None:
+    """Find out before the run, not after it, whether its result can be written."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        problem = f"the folder of {str(path)!r} does not exist."
+    elif path.is_dir():
+        problem = f"{str(path)!r} is a folder; give the name of a file."
+    elif not os.access(folder, os.W_OK):
+        problem = f"the folder of {str(path)!r} can't be written to."
+    else:
+        return
+    raise click.BadParameter(problem, param_hint="--output")
 
 
 def _write(path: Path, result: Any) -> None:
     """Whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(result.serialize("json"), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(result.serialize("json"), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"The result can't be written to {path}: {error.strerror}.") from error
 
 
 def _show(found: RunResult) -> None:

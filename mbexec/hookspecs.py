@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from mbexec.core.types import Level, Plan, Task, TaskResult
     from mbexec.core.work import Work
 
-__all__ = ["hookimpl", "hookspec"]
+__all__ = [
+    "build_tasks",
+    "hookimpl",
+    "hookspec",
+    "keep_result",
+    "merge_results",
+    "recall_results",
+    "report_metrics",
+    "submit_level",
+]
 
 hookspec = pluggy.HookspecMarker("mbexec")
 hookimpl = pluggy.HookimplMarker("mbexec")

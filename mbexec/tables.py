@@ -31,10 +31,10 @@ _SHOWN_FAILURES = 20
 
 
 def _table(*columns: str, title: str | None = None, left: int = 1) -> Table:
-    """A plain table; the first `left` columns are text, the rest numbers."""
+    """A plain table; the first `left` columns are text, the rest numbers. Where it is too wide, no digit is lost."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place < left else "right", no_wrap=place >= left)
+        table.add_column(name, justify="left" if place < left else "right", overflow="fold")
     return table
 
 
@@ -43,6 +43,10 @@ def results(plan: Plan, result: Any) -> RenderableType:
     properties = result.properties.model_dump()
     treatments = dict.fromkeys(row.bsse for row in plan.expansion.rows)
     shown: list[RenderableType] = [_energies(plan, properties, bsse) for bsse in treatments]
+    if not treatments and properties.get("return_energy") is not None:  # a planner that merges in a way of its own
+        table = _table("energy", "E_h", "kcal/mol", "kJ/mol")
+        table.add_row("result", *_in_units(properties["return_energy"]))
+        shown.append(table)
     gradient = properties.get("return_gradient")
     if gradient is not None:
         shown.append(_gradient(plan, np.asarray(gradient).reshape(-1, 3)))
@@ -50,34 +54,25 @@ def results(plan: Plan, result: Any) -> RenderableType:
 
 
 def _energies(plan: Plan, properties: dict[str, Any], bsse: str) -> Table:
-    table = _table(
-        "n-body",
-        "total / E_h",
-        "interaction / E_h",
-        "kcal/mol",
-        "kJ/mol",
-        "contribution / E_h",
-        "kcal/mol",
-        "kJ/mol",
-        title=f"Energies, {_TREATMENTS.get(bsse, bsse)}",
-    )
-    for row in plan.expansion.rows:
-        if row.bsse != bsse:
-            continue
-        name = f"{bsse}_corrected_{{}}_energy_through_{row.nbody}_body"
-        added = properties.get(f"{bsse}_corrected_{row.nbody}_body_contribution_to_energy")
-        total = properties.get(name.format("total"))
-        label = f"{row.nbody} (supersystem)" if row.supersystem else str(row.nbody)
-        table.add_row(
-            label, "-" if total is None else f"{total:.10f}", *_in_units(properties[name.format("interaction")]),
-            *_in_units(added),
-        )  # fmt: skip
+    table = _table("energy", "n-body", "E_h", "kcal/mol", "kJ/mol", title=f"Energies, {_TREATMENTS.get(bsse, bsse)}")
+    names = {
+        "total": f"{bsse}_corrected_total_energy_through_{{}}_body",
+        "interaction": f"{bsse}_corrected_interaction_energy_through_{{}}_body",
+        "contribution": f"{bsse}_corrected_{{}}_body_contribution_to_energy",
+    }
+    rows = [row for row in plan.expansion.rows if row.bsse == bsse]
+    for kind, name in names.items():
+        heading = kind
+        for row in rows if kind == "total" else rows[1:]:
+            energy = properties.get(name.format(row.nbody))
+            if energy is not None:
+                table.add_row(heading, "supersystem" if row.supersystem else str(row.nbody), *_in_units(energy))
+                heading = ""
+        table.add_section()
     return table
 
 
-def _in_units(energy: float | None) -> tuple[str, str, str]:
-    if energy is None:
-        return "-", "-", "-"
+def _in_units(energy: float) -> tuple[str, str, str]:
     kcal, kj = energy * qcel.constants.hartree2kcalmol, energy * qcel.constants.hartree2kJmol
     return f"{energy:.10f}", f"{kcal:.4f}", f"{kj:.4f}"
 
@@ -92,14 +87,19 @@ def _gradient(plan: Plan, gradient: Any) -> RenderableType:
 
 
 def failures(result: Any) -> RenderableType:
-    """What failed, and in whose words."""
+    """What failed, and in whose words; failures of one kind in one row."""
     failed = (result.error.extras or {}).get("failed", [])
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for entry in failed:
+        kinds.setdefault((entry["error_type"], _last_line(entry["error_message"])), []).append(entry["label"])
     table = _table("fragment calculation", "error", "message", left=3)
-    for entry in failed[:_SHOWN_FAILURES]:
-        table.add_row(Text(entry["label"]), entry["error_type"], Text(_last_line(entry["error_message"])))
-    more = len(failed) - _SHOWN_FAILURES
-    tail = [Text(f"... and {more} more; -o writes them all")] if more > 0 else []
-    return Group(Text(f"{len(failed)} fragment calculations failed", style="bold red"), table, *tail)
+    for (error_type, message), labels in list(kinds.items())[:_SHOWN_FAILURES]:
+        more = f"\nand {len(labels) - 1} more" if len(labels) > 1 else ""
+        table.add_row(Text(labels[0] + more), error_type, Text(message))
+    rest = len(kinds) - _SHOWN_FAILURES
+    tail = [Text(f"... and {rest} more kinds of failure")] if rest > 0 else []
+    told = Text("-o FILE writes every message in full.") if failed else Text("")
+    return Group(Text(f"{_count(len(failed), 'fragment calculation')} failed", style="bold red"), table, *tail, told)
 
 
 def _last_line(message: str) -> str:
@@ -113,9 +113,9 @@ def summary(report: RunReport) -> str:
     busy = sum(level.wall_time for level in report.levels)
     reused = sum(level.reused for level in report.levels)
     known = f", {reused} known before" if reused else ""
-    workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
     return (
-        f"{executed} fragment calculations run{known} on {report.executor}, {workers}: "
+        f"{_count(executed, 'fragment calculation')} run{known} on {report.executor}, "
+        f"{_count(report.workers, 'worker')}: "
         f"{report.wall_time:.2f} s ({busy:.2f} s in programs)"
     )
 
@@ -125,7 +125,7 @@ def plan_table(plan: Plan) -> RenderableType:
     expansion = plan.expansion
     sizes = expansion.sets.sizes
     nat = np.array([len(atoms) for atoms in plan.spec.molecule.fragments])
-    table = _table("n-body", "model chemistry", "calculations", "largest basis / fragments", "/ atoms", left=2)
+    table = _table("n-body", "model chemistry", "calculations", "largest basis", left=2)
     for nbody in np.unique(expansion.nbody).tolist():
         for mc, label in enumerate(expansion.mcs):
             chosen = expansion.bas[(expansion.nbody == nbody) & (expansion.mc == mc)]
@@ -133,10 +133,15 @@ def plan_table(plan: Plan) -> RenderableType:
                 widest = max(chosen.tolist(), key=lambda i: int(sizes[i]))
                 atoms = int(nat[np.array(expansion.sets[widest]) - 1].sum())
                 model = _model(plan, label)
-                table.add_row(str(nbody), model, str(len(chosen)), str(sizes[widest]), str(atoms))
+                basis = f"{_count(int(sizes[widest]), 'fragment')}, {_count(atoms, 'atom')}"
+                table.add_row(str(nbody), model, str(len(chosen)), basis)
     table.add_section()
-    table.add_row("all", "", str(len(plan)), "", "")
+    table.add_row("all", "", str(len(plan)), "")
     return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
 
 
 def _model(plan: Plan, label: str) -> str:

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 from qcengine.exceptions import ConvergenceError, RandomError
 from qcengine.programs.model import ProgramHarness
 
@@ -85,3 +86,44 @@ class Absent(Toy):
         if raise_error:
             raise ModuleNotFoundError("Please install it with `conda install absent`.")
         return False
+
+
+def _as_seen(input_data, molecule):
+    """The same request with another molecule."""
+    return input_data.model_copy(update={"molecule": molecule})
+
+
+class AtomGhosts(Toy):
+    """Takes ghosts for atoms, and counts its calls."""
+
+    calls: ClassVar[list[int]] = []
+
+    def compute(self, input_data, config):
+        molecule = input_data.molecule
+        self.calls.append(len(molecule.symbols))
+        blind = molecule.model_copy(update={"real_": np.ones(len(molecule.symbols), dtype=bool)})
+        return _without_basis(super().compute, _as_seen(input_data, blind), config)
+
+
+class DropsGhosts(Toy):
+    """Leaves ghosts out."""
+
+    def compute(self, input_data, config):
+        return _without_basis(super().compute, input_data, config)
+
+
+class HonoursGhosts(Toy):
+    """Lets each ghost lower the energy a little, as basis functions do."""
+
+    def compute(self, input_data, config):
+        found = _without_basis(super().compute, input_data, config)
+        energy = found.properties.return_energy - 1e-6 * (~input_data.molecule.real).sum()
+        properties = found.properties.model_copy(update={"return_energy": energy})
+        return found.model_copy(update={"properties": properties, "return_result": energy})
+
+
+def _without_basis(compute, input_data, config):
+    """The model potential has no basis; toys that are asked for one leave it out."""
+    model = input_data.specification.model.model_copy(update={"basis": None})
+    specification = input_data.specification.model_copy(update={"model": model})
+    return compute(input_data.model_copy(update={"specification": specification}), config)

@@ -65,6 +65,13 @@ def test_array_sum_keeps_small_beside_large():
     assert total.total([0]).tolist() == [2.0**-150, 2.0**-60]
 
 
+def test_array_sum_keeps_small_negative_values():
+    """-1e-30 is held as well as 1e-30."""
+    total = ArraySum((1, 1))
+    total.add(np.array([3]), np.array([-1e-30]))
+    assert total.total([0])[0] == pytest.approx(-3e-30, rel=1e-15)
+
+
 def test_array_sum_carries_before_it_overflows():
     """Millions' worth of coefficients pass the limbs' capacity several times and stay exact."""
     total = ArraySum((1, 1))

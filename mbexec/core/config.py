@@ -250,9 +250,10 @@ def _variables(environment: Mapping[str, str]) -> list[Layer]:
 def parse_value(text: str) -> Any:
     """A value as TOML writes it; what is not TOML is text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return found["value"] if len(found) == 1 else text
 
 
 def _checked(layer: Layer) -> Layer:

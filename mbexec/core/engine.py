@@ -7,7 +7,8 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextvars import copy_context
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from mbexec.core.config import RunConfig, layers, read_config
 from mbexec.core.errors import ExecutorError, MbexecError, PluginError
+from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.manager import harnesses, host, reporters
 from mbexec.core.metrics import MetricsEvent, Recorder, RunDone, RunReport
 from mbexec.core.program import Cluster, Context, limited_threads, node_settings
@@ -103,12 +105,13 @@ async def arun(spec: Any, *, executor: str | None = None, **settings: Any) -> Ru
     """
     stop = threading.Event()
     job = partial(_read_and_execute, spec, _with(executor, settings), stop)
-    future = asyncio.get_running_loop().run_in_executor(None, job)
+    future = asyncio.get_running_loop().run_in_executor(None, copy_context().run, job)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([future])
+        future.exception()  # it is told by being cancelled, not by what came of it
         raise
 
 
@@ -140,9 +143,27 @@ def read_job(
 
 def make_plan(spec: ManyBodyInput, config: RunConfig) -> Plan:
     """What the planner that the settings name makes of the input."""
-    manager = host([(config.run.planner, "planner")], config.plugin)
-    made: Plan = manager.hook.build_tasks(spec=spec, config=config)
+    return _planned(host([(config.run.planner, "planner")], config), spec, config)
+
+
+def _planned(manager: pluggy.PluginManager, spec: ManyBodyInput, config: RunConfig) -> Plan:
+    name = config.run.planner
+    with _blamed("planner", name):
+        made: Plan = manager.hook.build_tasks(spec=spec, config=config)
+    if not isinstance(made, Plan):
+        raise PluginError(f"The planner {name!r} gave {made!r:.80} as its plan; build_tasks must return a Plan.")
     return made
+
+
+@contextmanager
+def _blamed(role: str, name: str | None) -> Iterator[None]:
+    """Let what a plugin raises be a PluginError that names it; what mbexec raises passes."""
+    try:
+        yield
+    except MbexecError:
+        raise
+    except Exception as error:
+        raise PluginError(f"The {role} {name!r} broke: {type(error).__name__}: {error}") from error
 
 
 def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None = None) -> RunResult:
@@ -150,14 +171,16 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
     roles = [(config.run.planner, "planner"), (config.run.executor, "executor")]
     roles += [(name, "reporter") for name in config.run.reporters]
     roles += [(config.run.store, "store")] if config.run.store else []
-    manager = host(roles, config.plugin)
+    manager = host(roles, config)
     with ExitStack() as stack:
-        for plugin in manager.get_plugins():
-            if hasattr(plugin, "__enter__"):
-                stack.enter_context(plugin)
-        made: Plan = manager.hook.build_tasks(spec=spec, config=config)
+        for name, plugin in manager.list_name_plugin():
+            if isinstance(plugin, AbstractContextManager):
+                with _blamed("plugin", name):
+                    stack.enter_context(plugin)
+        made = _planned(manager, spec, config)
         stack.enter_context(limited_threads(config.task.ncores))
-        work = Work(_context(made, config), _workers(manager, config))
+        context = settle_ghosts(_context(made, config), _ghosted(made))
+        work = Work(context, _workers(manager, config))
         work.prepare()
         _warn_of_timeout(manager, config)
         return _Run(made, config, manager, work, stop or threading.Event()).run()
@@ -173,6 +196,12 @@ def _context(plan: Plan, config: RunConfig) -> Context:
         task=config.task,
         bodies=many.protocols.cluster_results.value == "all",
     )
+
+
+def _ghosted(plan: Plan) -> list[str]:
+    """Model chemistries with fragments in a basis wider than their own."""
+    expansion = plan.expansion
+    return [expansion.mcs[mc] for mc in np.unique(expansion.mc[expansion.frag != expansion.bas]).tolist()]
 
 
 def _workers(manager: pluggy.PluginManager, config: RunConfig) -> int:
@@ -214,11 +243,24 @@ class _Run:
     def run(self) -> RunResult:
         """Submit everything and merge what comes."""
         self._report(self._recorder.begin())
-        with closing(self._results()) as results:
-            result = self.manager.hook.merge_results(plan=self.plan, results=results)
+        result = self._merged()
         report = self._recorder.report()
         self._report(RunDone(report))
         return RunResult(result, report, self.config, self.plan, self._energies)
+
+    def _merged(self) -> ManyBodyResult | FailedOperation:
+        from qcelemental.models.v2 import FailedOperation
+        from qcmanybody.models.v2 import ManyBodyResult
+
+        name = self.config.run.planner
+        with _blamed("planner", name), closing(self._results()) as results:
+            result = self.manager.hook.merge_results(plan=self.plan, results=results)
+        if not isinstance(result, (ManyBodyResult, FailedOperation)):
+            raise PluginError(
+                f"The planner {name!r} gave {result!r:.80} as the result; "
+                "merge_results must return a ManyBodyResult or a FailedOperation."
+            )
+        return result
 
     def _results(self) -> Generator[TaskResult, None, None]:
         for order in submissions(self.plan, self.config.run.schedule):
@@ -236,26 +278,26 @@ class _Run:
             return
         for start in range(0, len(order), _BATCH):
             tasks = {index: self.plan[index] for index in order[start : start + _BATCH].tolist()}
-            known: Iterable[TaskResult] = self.manager.hook.recall_results(tasks=list(tasks.values()))
-            for result in known or ():
-                if result.index not in tasks:
-                    raise PluginError(f"The store {self.config.run.store!r} gave a result for a task it was not asked.")
+            with _blamed("store", self.config.run.store):
+                known: Iterable[TaskResult] = self.manager.hook.recall_results(tasks=list(tasks.values())) or ()
+                known = list(known)
+            for result in known:
+                if not isinstance(result, TaskResult) or result.index not in tasks:
+                    raise PluginError(
+                        f"The store {self.config.run.store!r} gave {result!r:.80}, which is a second result, "
+                        "one for a task that it was not asked, or none at all."
+                    )
                 yield self._passed(tasks.pop(result.index), result, reused=True)
 
     def _submitted(self, level: Level) -> Generator[TaskResult, None, None]:
         """The executor's results; whatever it raises is an ExecutorError."""
         name = self.config.run.executor
-        iterator: Iterator[TaskResult] | None = None
         try:
-            iterator = iter(self.manager.hook.submit_level(level=level, work=self.work))
-            yield from iterator
+            yield from self.manager.hook.submit_level(level=level, work=self.work)
         except MbexecError:
             raise
         except Exception as error:
             raise ExecutorError(f"The executor {name!r} broke: {type(error).__name__}: {error}") from error
-        finally:
-            if isinstance(iterator, Generator):
-                iterator.close()
 
     def _kept(self, level: Level, result: TaskResult) -> TaskResult:
         task = level.done(result.index) if isinstance(result, TaskResult) else None
@@ -264,7 +306,9 @@ class _Run:
                 f"The executor {self.config.run.executor!r} gave {result!r:.80}, which is a second result, "
                 "one for a task that it did not pull, or none at all."
             )
-        self.manager.hook.keep_result(task=task, result=result)
+        if self.config.run.store is not None:
+            with _blamed("store", self.config.run.store):
+                self.manager.hook.keep_result(task=task, result=result)
         return self._passed(task, result, reused=False)
 
     def _passed(self, task: Task, result: TaskResult, *, reused: bool) -> TaskResult:

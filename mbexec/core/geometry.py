@@ -172,7 +172,9 @@ def fragments_of(
     _check_groups([list(group) for group in groups], len(symbols))
     for name, values in (("charges", charges), ("multiplicities", multiplicities)):
         if values is not None and len(values) != len(groups):
-            raise InputError(f"molecule.{name} has {len(values)} entries, but there are {len(groups)} fragments.")
+            raise InputError(
+                f"molecule.{name} = {values!r:.80} must have one entry for each of {len(groups)} fragments."
+            )
     return [
         Fragment(
             tuple(symbols[a] for a in atoms),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -11,7 +11,7 @@ import pluggy
 from attrs import field, frozen
 
 from mbexec import hookspecs
-from mbexec.core.config import unknown
+from mbexec.core.config import RunConfig, near, unknown
 from mbexec.core.errors import ConfigError, HookError, PluginError, PluginNotFoundError
 
 __all__ = ["InstalledPlugin", "find_plugin", "harnesses", "host", "installed_plugins", "reporters"]
@@ -40,7 +40,7 @@ class InstalledPlugin:
     roles
         What it can do: planner, executor, reporter, store.
     error
-        Why it can't be imported, else None.
+        Why it can't be used, else None.
     """
 
     name: str
@@ -82,9 +82,8 @@ def find_plugin(name: str, role: str) -> type:
     offers = _offers(PLUGINS)
     if name not in offers:
         listed = ", ".join(f"{n} ({_owner(points[0])})" for n, points in offers.items())
-        hint = unknown(name, offers, "plugin").split(" Known:")[0].partition(".")[2]
         raise PluginNotFoundError(
-            f"No {role} named {name!r} is installed.{hint} Installed plugins: {listed}. "
+            f"No {role} named {name!r} is installed.{near(name, offers)} Installed plugins: {listed}. "
             f"To add it: pip install mbexec-{name}"
         )
     return _load(_only(offers[name], "plugin", name))
@@ -107,13 +106,14 @@ def _load(point: EntryPoint) -> type:
 
 
 def installed_plugins() -> list[InstalledPlugin]:
-    """Every plugin there is, those that can't be imported included."""
+    """Every plugin there is, those that can't be used included."""
     listed = []
     for name, points in _offers(PLUGINS).items():
         for point in points:
             version = point.dist.version if point.dist is not None else ""
             try:
                 plugin = InstalledPlugin(name, _owner(point), version, _roles(_load(point)))
+                _only(points, "plugin", name)
             except PluginError as error:
                 plugin = InstalledPlugin(name, _owner(point), version, error=str(error))
             listed.append(plugin)
@@ -132,62 +132,81 @@ def harnesses(programs: Iterable[str]) -> dict[str, str]:
     return {name: _only(points, "program", name).value for name, points in offers.items() if name in wanted}
 
 
-def host(named: Iterable[tuple[str, str]], tables: Mapping[str, Mapping[str, Any]]) -> pluggy.PluginManager:
+def host(named: Iterable[tuple[str, str]], config: RunConfig) -> pluggy.PluginManager:
     """A plugin manager with the named plugins, built from their tables and checked.
 
     Parameters
     ----------
     named
         (name, role) of each plugin that takes part; a plugin that fills two roles is built once.
-    tables
-        ``[plugin.NAME]`` settings by name.
+    config
+        Where the ``[plugin.NAME]`` settings are.
     """
     manager = pluggy.PluginManager("mbexec")
     manager.add_hookspecs(hookspecs)
     named = list(named)
     for name, role in named:
-        plugin = manager.get_plugin(name)
-        if plugin is None:
-            plugin = _build(name, find_plugin(name, role), tables.get(name, {}))
-            _register(manager, plugin, name)
-        _check_role(manager, plugin, name, role)
+        if not manager.has_plugin(name):
+            _register(manager, _build(name, find_plugin(name, role), config), name)
     _check_pending(manager)
+    for name, role in named:
+        _check_role(manager, name, role)
     _check_owners(manager, [hook for _, role in named for hook in _ROLES[role] if hook in _OWNED])
     return manager
 
 
-def _build(name: str, cls: type, table: Mapping[str, Any]) -> object:
-    known = list(inspect.signature(cls).parameters)
-    for key in table:
+def _build(name: str, cls: type, config: RunConfig) -> object:
+    table = config.plugin.get(name, {})
+    known = [f"plugin.{name}.{parameter}" for parameter in inspect.signature(cls).parameters]
+    for key in [f"plugin.{name}.{key}" for key in table]:
         if key not in known:
-            raise ConfigError(unknown(f"plugin.{name}.{key}", [f"plugin.{name}.{k}" for k in known], "setting"))
+            raise ConfigError(f"{config.sources[key]}: {unknown(key, known, 'setting')}")
     try:
         plugin: object = cls(**table)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"[plugin.{name}] {dict(table)!r} is not accepted: {error}") from error
+    except Exception as error:
+        why = error.args[0] if error.args else error  # attrs' validators put more into args than people want to read
+        raise ConfigError(f"[plugin.{name}] {dict(table)!r} is not accepted: {type(error).__name__}: {why}") from error
     return plugin
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
+    if type(plugin).__hash__ is None:
+        raise HookError(f"The plugin {name!r} can't be registered: it is not hashable; use attrs.define(eq=False).")
     for attribute, value in inspect.getmembers(type(plugin)):
-        if hasattr(value, "mbexec_impl") and (inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)):
-            raise HookError(
-                f"The plugin {name!r} has an async hook, {attribute}, which would never be awaited; "
-                "make it a plain method and run a loop inside."
-            )
+        if hasattr(value, "mbexec_impl"):
+            _check_hook(name, attribute, value)
     try:
         manager.register(plugin, name)
     except pluggy.PluginValidationError as error:
-        raise HookError(f"The plugin {name!r} has a hook that can't be called: {error}") from error
-    except TypeError as error:
-        raise HookError(f"The plugin {name!r} can't be registered: {error}; use attrs.define(eq=False).") from error
+        raise HookError(
+            f"The plugin {name!r} has a hook that can't be called: {' '.join(str(error).split())}"
+        ) from error
 
 
-def _check_role(manager: pluggy.PluginManager, plugin: object, name: str, role: str) -> None:
-    marked = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
+def _check_hook(name: str, attribute: str, hook: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
+        raise HookError(
+            f"The plugin {name!r} has an async hook, {attribute}, which would never be awaited; "
+            "make it a plain method and run a loop inside."
+        )
+    spec = getattr(hookspecs, attribute, None)
+    known = list(inspect.signature(spec).parameters) if spec else []
+    given = list(inspect.signature(hook).parameters)[1:]
+    if spec and (strange := [argument for argument in given if argument not in known]):
+        raise HookError(
+            f"The plugin {name!r} has a hook {attribute}({', '.join(given)}) that can't be called: "
+            f"{attribute} has no argument {strange[0]!r}. Known: {', '.join(known)}."
+        )
+
+
+def _check_role(manager: pluggy.PluginManager, name: str, role: str) -> None:
+    marked = {caller.name for caller in manager.get_hookcallers(manager.get_plugin(name)) or ()}
     if lacking := [hook for hook in _ROLES[role] if hook not in marked]:
-        close = unknown(lacking[0], marked, "hook").split(" Known:")[0].partition(".")[2]
-        raise HookError(f"The plugin {name!r} is no {role}: it does not implement {lacking[0]}.{close}")
+        able = [known for known, hooks in _ROLES.items() if marked.issuperset(hooks)]
+        raise HookError(
+            f"The plugin {name!r} is no {role}: it does not implement {lacking[0]}. "
+            f"Its roles: {', '.join(able) or 'none'}; choose another plugin in [run]."
+        )
 
 
 def _check_pending(manager: pluggy.PluginManager) -> None:
@@ -203,9 +222,11 @@ def _check_pending(manager: pluggy.PluginManager) -> None:
 def _check_owners(manager: pluggy.PluginManager, hooks: Iterable[str]) -> None:
     for hook in hooks:
         owners = [impl.plugin_name for impl in getattr(manager.hook, hook).get_hookimpls() if not _wraps(impl)]
-        if len(owners) != 1:
+        if not owners:
+            raise HookError(f"No plugin implements {hook}, but for wrappers; exactly one must. Choose one in [run].")
+        if len(owners) > 1:
             raise HookError(
-                f"{len(owners)} plugins implement {hook}: {', '.join(owners)}; exactly one may. "
+                f"{len(owners)} plugins implement {hook}: {', '.join(sorted(owners))}; exactly one may. "
                 "Choose other plugins in [run]."
             )
 

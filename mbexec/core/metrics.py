@@ -91,7 +91,17 @@ class RunReport:
 
 @frozen
 class RunStarted:
-    """The plan stands and the first fragment is about to run; `levels` is (nbody, ntasks) of each level."""
+    """The plan stands and the first fragment is about to run.
+
+    Attributes
+    ----------
+    run_id
+        A name for the run.
+    executor, workers
+        Who runs the fragments, and how many at once.
+    levels
+        (nbody, ntasks) of each level.
+    """
 
     run_id: str
     executor: str
@@ -101,7 +111,15 @@ class RunStarted:
 
 @frozen
 class LevelStarted:
-    """The first fragment of a level ended; levels that don't wait for each other overlap."""
+    """The first fragment of a level ended; levels that don't wait for each other overlap.
+
+    Attributes
+    ----------
+    nbody
+        How many fragments are real.
+    ntasks
+        Fragment calculations of the level.
+    """
 
     nbody: int
     ntasks: int
@@ -109,7 +127,15 @@ class LevelStarted:
 
 @frozen
 class FragmentDone:
-    """A fragment's result is there."""
+    """A fragment's result is there.
+
+    Attributes
+    ----------
+    task, result
+        What was to be computed, and what came of it, errors included.
+    reused
+        Whether a store gave it.
+    """
 
     task: Task
     result: TaskResult
@@ -118,14 +144,26 @@ class FragmentDone:
 
 @frozen
 class LevelDone:
-    """The last fragment of a level ended."""
+    """The last fragment of a level ended.
+
+    Attributes
+    ----------
+    level
+        What it cost.
+    """
 
     level: LevelReport
 
 
 @frozen
 class RunDone:
-    """The result is merged."""
+    """The result is merged.
+
+    Attributes
+    ----------
+    report
+        What the run cost.
+    """
 
     report: RunReport
 

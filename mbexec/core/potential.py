@@ -261,6 +261,7 @@ class ModelPotential:
 
     name = "model-potential"
     thread_safe = True
+    ghosts = "honoured"
 
     @staticmethod
     def found(raise_error: bool = False) -> bool:

@@ -108,6 +108,21 @@ class Cluster:
             **symmetry,
         )
 
+    def padded(self, values: Mapping[str, Any], frag: tuple[int, ...], bas: tuple[int, ...]) -> dict[str, Any]:
+        """Values of the fragments in `frag` as arrays over the atoms of `bas`, zero where ghosts were left out."""
+        sizes = [len(self.fragments[i - 1]) for i in bas]
+        atoms = np.flatnonzero(np.repeat([i in frag for i in bas], sizes))
+        coordinates = (3 * atoms[:, None] + np.arange(3)).ravel()
+        nat = sum(sizes)
+        found = dict(values)
+        if "gradient" in found:
+            found["gradient"] = np.zeros((nat, 3))
+            found["gradient"][atoms] = values["gradient"]
+        if "hessian" in found:
+            found["hessian"] = np.zeros((3 * nat, 3 * nat))
+            found["hessian"][np.ix_(coordinates, coordinates)] = values["hessian"]
+        return found
+
 
 @frozen(eq=False)
 class Context:
@@ -125,6 +140,8 @@ class Context:
         Cores, memory and so on of one task.
     bodies
         Whether the whole ``AtomicResult`` is wanted besides the numbers.
+    stripped
+        Labels of the model chemistries whose program never sees a ghost: there is no basis to borrow.
     """
 
     cluster: Cluster
@@ -132,6 +149,7 @@ class Context:
     harnesses: Mapping[str, str]
     task: TaskSettings
     bodies: bool = False
+    stripped: frozenset[str] = frozenset()
 
 
 @define(eq=False)
@@ -163,14 +181,23 @@ class Programs:
         from qcelemental.models.v2 import AtomicInput
 
         specification = self.context.specifications[task.mc]
-        molecule = self.context.cluster.fragment(task.frag, task.bas)
+        cluster = self.context.cluster
+        bas = task.frag if task.mc in self.context.stripped else task.bas
+        molecule = cluster.fragment(task.frag, bas)
         request = AtomicInput(molecule=molecule, specification=specification)
         start = time.time()
         answer, error, retries = self._attempts(self._harnesses[specification.program.lower()], request)
         if error is not None:
             return {}, error, None
         values = _numbers(answer, specification.driver.value, len(molecule.symbols))
+        if bas != task.bas:
+            values = cluster.padded(values, task.frag, task.bas)
         return values, None, self._body(answer, retries, time.time() - start) if self.context.bodies else None
+
+    def ghosts(self, program: str) -> str | None:
+        """What the program's harness says of ghost atoms: "honoured", "stripped", or nothing."""
+        said: str | None = getattr(self._harnesses[program.lower()], "ghosts", None)
+        return said
 
     def _attempts(self, harness: Any, request: Any) -> tuple[Any, TaskError | None, int]:
         """Call the program, again where QCEngine would."""

@@ -72,10 +72,9 @@ def _read(path: Path) -> Any:
 
 def _yaml_words(error: yaml.YAMLError) -> str:
     """What is wrong and where, in one line."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
-    return f"{error.problem}: line {mark.line + 1} column {mark.column + 1}"
+    return f"{error.problem}: line {error.problem_mark.line + 1} column {error.problem_mark.column + 1}"
 
 
 def many_body_input(qcschema: Any, layers: Sequence[Layer], folder: Path) -> ManyBodyInput:
@@ -146,7 +145,9 @@ def _as_v2(model: Any) -> ManyBodyInput:
 def _checked(spec: ManyBodyInput) -> ManyBodyInput:
     """Refuse what QCElemental lets pass in a molecule that says it is validated, and ghosts: nobody would see them."""
     molecule = spec.molecule
-    if strange := [symbol for symbol in molecule.symbols.tolist() if symbol.capitalize() not in qcel.periodictable.E[1:]]:
+    if strange := [
+        symbol for symbol in molecule.symbols.tolist() if symbol.capitalize() not in qcel.periodictable.E[1:]
+    ]:
         raise InputError(f"molecule.symbols has {strange[0]!r}, which is not an element.")
     if not molecule.real.all():
         ghost = int(molecule.real.argmin())
@@ -155,7 +156,7 @@ def _checked(spec: ManyBodyInput) -> ManyBodyInput:
             "those that bsse_type asks for are put in as needed."
         )
     if flat := [atoms for atoms in molecule.fragments if np.ndim(atoms) != 1]:
-        raise InputError(f"molecule.fragments must be lists of atom numbers, but has {flat[0].tolist()!r} for a list.")
+        raise InputError(f"molecule.fragments must be lists of atom numbers, but one is {flat[0]!r}.")
     return spec
 
 

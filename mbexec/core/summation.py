@@ -130,7 +130,7 @@ def _pieces(values: NDArray[np.float64]) -> NDArray[np.int64]:
     pieces = np.empty((*values.shape, _LIMBS), dtype=np.int64)
     rest = values
     for i in range(_LIMBS):
-        whole = np.floor(rest)
+        whole = np.trunc(rest)  # towards zero: what is left is exact also for small negative values
         pieces[..., i] = whole
         rest = (rest - whole) * 2.0**_LIMB_BITS
     return pieces

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Self, TextIO
 
-from attrs import define, field
+from attrs import define, field, validators
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -26,7 +26,7 @@ class Progress:
         Seconds between lines where there is no terminal.
     """
 
-    interval: float = 10.0
+    interval: float = field(default=10.0, validator=[validators.instance_of((int, float)), validators.ge(0)])
     _stream: TextIO = field(factory=lambda: sys.stderr, init=False)
     _bar: Bar | None = field(default=None, init=False)
     _rows: dict[int, Any] = field(factory=dict, init=False)
@@ -60,7 +60,7 @@ class Progress:
         self._spoke = time.monotonic()
         console = Console(file=self._stream)
         if not console.is_terminal:
-            self._stream.write(f"{self._total} fragments on {event.executor}, workers: {event.workers}\n")
+            self._stream.write(f"{self._total} fragment calculations on {event.executor}, workers: {event.workers}\n")
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=console)
@@ -81,5 +81,5 @@ class Progress:
     def _say(self) -> None:
         self._spoke = time.monotonic()
         failed = f", {self._failed} failed" if self._failed else ""
-        self._stream.write(f"{self._done} of {self._total} fragments done{failed}\n")
+        self._stream.write(f"{self._done} of {self._total} fragment calculations done{failed}\n")
         self._stream.flush()

@@ -19,6 +19,9 @@ def make_plan(spec: ManyBodyInput) -> Plan:
     """The full expansion up to max_nbody."""
     keywords = spec.specification.keywords
     nfr = _fragments(spec)
+    driver = spec.specification.driver.value
+    if driver not in ("energy", "gradient", "hessian"):
+        raise InputError(f"The driver is {driver!r}; allowed are energy, gradient and hessian.")
     if keywords.embedding_charges:
         raise InputError("embedding_charges are not supported; leave them out.")
     levels = _levels(keywords, nfr, list(spec.specification.specification))
@@ -54,11 +57,14 @@ def _fragments(spec: ManyBodyInput) -> int:
 
 def _levels(keywords: ManyBodyKeywords, nfr: int, labels: Sequence[str]) -> dict[int | str, str]:
     """The model chemistry of each nbody from 1 up, and perhaps of the supersystem."""
-    given: Mapping[Any, str] = keywords.levels or {keywords.max_nbody or nfr: _AUTO}
+    whole = nfr if keywords.max_nbody is None else keywords.max_nbody
+    given: Mapping[Any, str] = keywords.levels or {whole: _AUTO}
     numbers = sorted(n for n in given if n != "supersystem")
-    if not numbers or numbers[0] < 1 or numbers[-1] > nfr:
-        what = "levels" if keywords.levels else "max_nbody"
-        raise InputError(f"{what} = {keywords.levels or keywords.max_nbody!r} must lie between 1 and {nfr} fragments.")
+    if not numbers:
+        raise InputError(f"levels = {dict(given)!r} has the supersystem alone; add a number of bodies, from 1 up.")
+    if numbers[0] < 1 or numbers[-1] > nfr:
+        what, value = ("levels", dict(given)) if keywords.levels else ("max_nbody", whole)
+        raise InputError(f"{what} = {value!r} must lie between 1 and the {nfr} fragments that there are.")
     if keywords.levels and keywords.max_nbody not in (None, numbers[-1]):
         raise InputError(f"max_nbody = {keywords.max_nbody} contradicts levels, which end at {numbers[-1]}.")
     if len(set(given.values())) < len(given):
@@ -67,7 +73,8 @@ def _levels(keywords: ManyBodyKeywords, nfr: int, labels: Sequence[str]) -> dict
             "that have none of their own, so name each once."
         )
     if missing := [label for label in given.values() if label not in labels]:
-        raise InputError(f"The model chemistry {missing[0]!r} has no specification; there are {', '.join(labels)}.")
+        known = ", ".join(labels) or "none"
+        raise InputError(f"The model chemistry {missing[0]!r} has no specification. Known: {known}.")
     below = iter(numbers)
     level = next(below)
     filled: dict[int | str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
@@ -37,7 +38,8 @@ class Loky:
     @hookimpl
     def submit_level(self, level: Level, work: Work) -> Iterator[TaskResult]:
         """Send chunks as workers become free; see :class:`mbexec.Work` for the protocol."""
-        flow = _Flow(level, work, self.chunk_time, get_reusable_executor(work.workers, timeout=self.idle_timeout))
+        pool = get_reusable_executor(work.workers, timeout=self.idle_timeout, initializer=_leave_interrupts_to_parent)
+        flow = _Flow(level, work, self.chunk_time, pool)
         try:
             yield from flow.results()
         except (BrokenProcessPool, TerminatedWorkerError) as error:
@@ -46,7 +48,12 @@ class Loky:
                 f"running are lost. Run again, with fewer workers if memory ran out. loky says: {error}"
             ) from error
         finally:
-            flow.cancel()
+            flow.stop()
+
+
+def _leave_interrupts_to_parent() -> None:
+    """Ctrl-C reaches every process of a terminal; the parent decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @define(eq=False)
@@ -76,10 +83,10 @@ class _Flow:
                 self._adapt(answer)
                 yield from answer
 
-    def cancel(self) -> None:
-        """Drop what has not started."""
-        for future in self._running:
-            future.cancel()
+    def stop(self) -> None:
+        """Kill the workers if one still runs something: nobody waits for it any more."""
+        if self._running:
+            self.pool.shutdown(kill_workers=True)
 
     def _fill(self) -> None:
         """Keep every worker busy and one chunk waiting for each; smaller chunks towards the end, for balance."""

@@ -1,0 +1,496 @@
+"""The command line: what it shows, what it writes, and how it ends."""
+
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import qcelemental as qcel
+from click.testing import CliRunner
+from qcelemental.models.v2 import FailedOperation
+from qcmanybody.models.v2 import ManyBodyResult
+
+import mbexec
+from mbexec import cli, hookimpl
+from mbexec.core.manager import installed_plugins
+from tests.systems import WATER_TRIMER
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
+JOB = f'''
+[molecule]
+geometry = """{WATER_TRIMER}"""
+[mbe]
+bsse_type = ["cp", "nocp", "vmfc"]
+max_nbody = 3
+[program]
+program = "model-potential"
+method = "lj"
+[run]
+executor = "serial"
+'''
+
+
+def mbexec_(*words):
+    """Run a command in this process."""
+    separate = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+    done = CliRunner(**separate).invoke(cli.main, [str(word) for word in words], prog_name="mbexec")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert "Traceback" not in done.output
+    return done
+
+
+def process(*words, **options):
+    """Run a command in a process of its own."""
+    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def jobfile(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text(JOB)
+    return path
+
+
+@pytest.fixture
+def failing(tmp_path):
+    """A job with a fragment that the model potential has no parameters for."""
+    path = tmp_path / "failing.toml"
+    path.write_text(
+        JOB.replace('geometry = """', 'geometry = """\nU 9 9 9\n--').replace("max_nbody = 3", "max_nbody = 1")
+    )
+    return path
+
+
+# run
+
+
+def test_run_shows_the_energies_of_the_result(jobfile):
+    """Every n-body energy of every treatment, to the digits shown, in three units."""
+    shown = mbexec_("run", jobfile).stdout
+    properties = mbexec.run(jobfile).result.properties.model_dump()
+    energies = {key: value for key, value in properties.items() if re.search(r"energy_through|body_contribution", key)}
+    assert len(energies) == 3 * (3 + 3 + 2)
+    for key, energy in energies.items():
+        if not key.endswith("interaction_energy_through_1_body"):
+            kcal, kj = energy * qcel.constants.hartree2kcalmol, energy * qcel.constants.hartree2kJmol
+            assert re.search(rf"{energy:.10f} +{kcal:.4f} +{kj:.4f}", shown), key
+    for treatment in ("counterpoise corrected (cp)", "no counterpoise correction (nocp)", "counterpoise (vmfc)"):
+        assert f"{treatment}" in shown
+
+
+def test_run_shows_what_it_cost(jobfile):
+    """How many fragments ran, where, and for how long."""
+    shown = mbexec_("run", jobfile).stdout
+    assert re.search(r"\d+ fragment calculations run on serial, 1 worker: \d+\.\d\d s", shown)
+    assert f"{len(mbexec.plan(jobfile))} fragment calculations run" in shown
+
+
+@pytest.mark.parametrize("driver", ["gradient", "hessian"])
+def test_run_shows_the_gradient_of_the_result(jobfile, driver):
+    """Three numbers an atom."""
+    shown = mbexec_("run", jobfile, "--set", f"mbe.driver={driver}").stdout
+    gradient = mbexec.run(jobfile, **{"mbe.driver": driver}).result.properties.return_gradient
+    symbols = ["O", "H", "H"] * 3
+    for number, (symbol, row) in enumerate(zip(symbols, np.reshape(gradient, (-1, 3)), strict=True), start=1):
+        assert re.search(rf"{number} {symbol} +" + " +".join(f"{value:.10f}" for value in row), shown)
+
+
+def test_run_keeps_to_itself_what_a_large_gradient_would_flood(tmp_path):
+    """Forty atoms are shown; the rest is counted."""
+    atoms = "\n--\n".join(f"Ar 0 0 {4 * i}" for i in range(45))
+    path = tmp_path / "chain.toml"
+    path.write_text(JOB.replace(WATER_TRIMER, atoms).replace("max_nbody = 3", 'max_nbody = 1\ndriver = "gradient"'))
+    shown = mbexec_("run", path).stdout
+    assert "40 Ar" in shown
+    assert "41 Ar" not in shown
+    assert "... and 5 more atoms; -o writes them all" in shown
+
+
+def test_run_writes_the_result(jobfile, tmp_path):
+    """QCSchema JSON that loads back as the same ManyBodyResult."""
+    mbexec_("run", jobfile, "-o", "result.json")
+    written = json.loads((tmp_path / "result.json").read_text())
+    expected = mbexec.run(jobfile).result
+    loaded = ManyBodyResult(**written)
+    assert loaded.serialize("json") == expected.serialize("json")
+    assert written == json.loads(expected.serialize("json"))
+    assert loaded.return_result == expected.return_result
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_run_writes_what_failed(failing, tmp_path):
+    """A FailedOperation that lists every failed fragment."""
+    assert mbexec_("run", failing, "-o", "result.json").exit_code == FAILED
+    written = FailedOperation(**json.loads((tmp_path / "result.json").read_text()))
+    assert not written.success
+    assert [entry["label"] for entry in written.error.extras["failed"]] == ['["(auto)", [1], [1]]']
+
+
+def test_run_shows_what_failed(failing):
+    """Exit code 1; label, type and message of each failed fragment; no energies."""
+    done = mbexec_("run", failing)
+    assert done.exit_code == FAILED
+    shown = " ".join(done.stdout.split())
+    assert "1 fragment calculation failed" in shown
+    assert '["(auto)", [1], [1]]' in shown
+    assert "input_error The model potential lacks parameters for element 'U'." in shown
+    assert "interaction" not in shown
+
+
+def test_run_counts_what_it_does_not_show(tmp_path):
+    """Twenty failures are shown, and the number of the others."""
+    atoms = "\n--\n".join(f"U 0 0 {4 * i}" for i in range(25))
+    path = tmp_path / "uranium.toml"
+    path.write_text(JOB.replace(WATER_TRIMER, atoms).replace("max_nbody = 3", 'max_nbody = 1\nbsse_type = "nocp"', 1))
+    path.write_text(path.read_text().replace('bsse_type = ["cp", "nocp", "vmfc"]\n', ""))
+    shown = mbexec_("run", path).stdout
+    assert "25 fragment calculations failed" in shown
+    assert shown.count("input_error") == 20
+    assert "... and 5 more; -o writes them all" in shown
+
+
+def test_run_reports_progress_on_standard_error(jobfile):
+    """A first and a last line where there is no terminal."""
+    done = mbexec_("run", jobfile)
+    count = len(mbexec.plan(jobfile))
+    assert done.stderr == f"{count} fragments on serial, workers: 1\n{count} of {count} fragments done\n"
+
+
+def test_progress_counts_failures(failing):
+    """While the run goes on."""
+    assert mbexec_("run", failing).stderr.endswith("4 of 4 fragments done, 1 failed\n")
+
+
+def test_progress_speaks_now_and_then(jobfile):
+    """As often as its setting says."""
+    lines = mbexec_("run", jobfile, "--set", "plugin.progress.interval=0").stderr.splitlines()
+    count = len(mbexec.plan(jobfile))
+    assert lines[1:-1] == [f"{done} of {count} fragments done" for done in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("option", ["-q", "--quiet"])
+def test_run_quietly(jobfile, option):
+    """Nothing but the result."""
+    done = mbexec_("run", jobfile, option)
+    assert done.stderr == ""
+    assert "Energies" in done.stdout
+
+
+def on_a_terminal(*words):
+    """Run a command whose standard error is a terminal: its exit code, and what was written there."""
+    ours, theirs = os.openpty()
+    variables = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen([*COMMAND, *words], stderr=theirs, stdout=subprocess.PIPE, env=variables) as running:
+        os.close(theirs)
+        seen = b""
+        try:
+            while chunk := os.read(ours, 4096):
+                seen += chunk
+        except OSError:  # how a terminal ends on Linux
+            pass
+        os.close(ours)
+    assert seen.count(b"\x1b[?25h") == seen.count(b"\x1b[?25l") > 0  # the cursor is shown as often as hidden
+    return running.returncode, re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
+
+
+def test_progress_on_a_terminal(jobfile):
+    """A bar for each n-body, complete at the end, and a terminal that is as it was."""
+    code, seen = on_a_terminal("run", jobfile)
+    assert code == DONE
+    for level in mbexec.plan(jobfile).levels:
+        assert re.search(rf"{level.nbody}-body .* {len(level)}/{len(level)} ", seen)
+
+
+def test_failures_on_a_terminal(failing):
+    """The bar says how many there are."""
+    code, seen = on_a_terminal("run", failing)
+    assert code == FAILED
+    assert "1 failed in all" in seen
+
+
+def test_the_options_of_run_override_the_job(jobfile):
+    """-e and -w are short for settings."""
+    shown = mbexec_("run", jobfile, "-e", "threads", "-w", "3").stdout
+    assert "run on threads, 3 workers" in shown
+
+
+def test_set_takes_any_setting(jobfile):
+    """Values as TOML writes them, or text."""
+    options = ("--set", "mbe.max_nbody=1", "--set", 'mbe.bsse_type=["nocp"]', "--set", " run.executor = threads ")
+    shown = mbexec_("run", jobfile, "-w", 1, *options).stdout
+    assert "3 fragment calculations run on threads, 1 worker:" in shown
+
+
+def test_options_win_over_set(jobfile):
+    """The more special says more."""
+    assert "run on serial" in mbexec_("run", jobfile, "-e", "serial", "--set", "run.executor=threads").stdout
+
+
+def test_the_structlog_reporter_writes_events(jobfile):
+    """A line of JSON each, on standard error, where there is no terminal."""
+    done = process("run", jobfile, "--set", "run.reporters=structlog")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert events[0]["event"] == "run_started"
+    assert {event["event"] for event in events} == {"run_started", "level_started", "level_done", "run_done"}
+    assert events[-1]["ntasks"] == len(mbexec.plan(jobfile))
+
+
+def test_a_user_file_may_turn_progress_off(jobfile, tmp_path):
+    """The command line's default gives way to every file."""
+    (tmp_path / "mbexec.toml").write_text("[run]\nreporters = []\n")
+    assert mbexec_("run", jobfile).stderr == ""
+
+
+def test_warnings_are_lines(jobfile):
+    """No source lines of ours."""
+    done = process("run", jobfile, "-q", "--set", "task.timeout=60")
+    assert done.returncode == DONE
+    assert done.stderr == (
+        "Warning: task.timeout = 60 has no effect: the executor 'serial' cannot stop a fragment that runs.\n"
+    )
+
+
+# plan
+
+
+def test_plan_counts_the_calculations(jobfile):
+    """By n-body and model chemistry, with the largest basis; nothing runs."""
+    shown = mbexec_("plan", jobfile).stdout
+    plan = mbexec.plan(jobfile)
+    for level in plan.levels:
+        assert re.search(rf"{level.nbody} +model-potential lj +{len(level)} +3 fragments, 9 atoms", shown)
+    assert re.search(rf"all +{len(plan)}\b", shown)
+
+
+def test_plan_tells_model_chemistries_apart(tmp_path):
+    """By label, program, method and basis."""
+    labels = (
+        '[mbe]\nlevels = {1 = "high", 2 = "low"}\nbsse_type = "nocp"\n'
+        '[program.high]\nprogram = "pyscf"\nmethod = "mp2"\nbasis = "cc-pvdz"\n'
+        '[program.low]\nprogram = "model-potential"\nmethod = "lj"\n'
+    )
+    path = tmp_path / "levels.toml"
+    path.write_text(JOB.split("[mbe]")[0] + labels)
+    shown = mbexec_("plan", path).stdout
+    assert re.search(r"1 +high: pyscf mp2/cc-pvdz +3 +1 fragment, 3 atoms", shown)
+    assert re.search(r"1 +low: model-potential lj +3 +1 fragment, 3 atoms", shown)
+    assert re.search(r"2 +low: model-potential lj +3 +2 fragments, 6 atoms", shown)
+
+
+def test_show_config_tells_values_and_sources(jobfile, tmp_path, monkeypatch):
+    """Each setting, its value, and where it is from."""
+    (tmp_path / "mbexec.toml").write_text("[task]\nretries = 2\n[plugin.loky]\nchunk_time = 0.5\n")
+    monkeypatch.setenv("MBEXEC_RUN__SCHEDULE", "nbody")
+    monkeypatch.setenv("QCENGINE_MEMORY", "1.5")
+    shown = mbexec_("plan", jobfile, "--show-config", "--set", "task.ncores=2").stdout
+    for key, value, source in [
+        ("run.executor", "serial", str(jobfile)),
+        ("run.planner", "manybody", "default"),
+        ("run.reporters", "progress", "default"),
+        ("run.store", "-", "default"),
+        ("run.schedule", "nbody", "MBEXEC_RUN__SCHEDULE"),
+        ("task.ncores", "2", "argument"),
+        ("task.memory", "1.5", "QCENGINE_MEMORY"),
+        ("task.retries", "2", str(tmp_path / "mbexec.toml")),
+        ("plugin.loky.chunk_time", "0.5", str(tmp_path / "mbexec.toml")),
+    ]:
+        unwrapped = re.sub(r"\n {30,}", "", shown)
+        assert re.search(rf"{re.escape(key)} +{re.escape(value)} +{re.escape(source[:40])}", unwrapped), key
+
+
+def test_show_config_shows_every_setting(jobfile):
+    """None is left out."""
+    shown = mbexec_("plan", jobfile, "--show-config").stdout
+    config = mbexec.run(jobfile).config
+    assert [key for key in config.sources if key not in shown] == []
+
+
+# plugins
+
+
+def test_plugins_lists_what_is_installed():
+    """Name, roles, distribution and version; which are active by default."""
+    shown = mbexec_("plugins").stdout
+    for plugin in installed_plugins():
+        active = "yes" if plugin.name in ("threads", "manybody", "progress") else ""
+        roles = ", ".join(plugin.roles)
+        assert re.search(rf"{plugin.name} +{roles} +{active} +{plugin.distribution} +{plugin.version}\b", shown)
+
+
+def test_plugins_of_a_job(jobfile):
+    """Those are active that the job names."""
+    shown = mbexec_("plugins", jobfile).stdout
+    assert re.search(r"serial +executor +yes", shown)
+    assert not re.search(r"threads +executor +yes", shown)
+
+
+def test_plugins_lists_what_cannot_be_imported(install):
+    """Its error is shown, the others are listed, and the command succeeds."""
+    install("strange-things", {"mine": "Mine"}, source="import a_module_that_is_not_there")
+    done = mbexec_("plugins")
+    assert done.exit_code == DONE
+    shown = " ".join(done.stdout.split())
+    assert "mine strange-things 1.0" in shown
+    assert "a_module_that_is_not_there" in shown
+    assert "serial executor" in shown
+
+
+# How it ends
+
+USAGE = " for help.\n\nError: "
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run"], f"{USAGE}Missing argument 'JOB'."),
+        (["run", "JOB", "more"], f"{USAGE}Got unexpected extra argument (more)"),
+        (["run", "JOB", "--set", "workers"], f"{USAGE}Invalid value for '--set': 'workers' is not KEY=VALUE, for"),
+        (["run", "JOB", "-w", "many"], f"{USAGE}Invalid value for '-w' / '--workers': 'many' is not a valid integer."),
+        (["run", "JOB", "-o", "no/such/place.json"], "the folder of 'no/such/place.json' does not exist."),
+        (["run", "JOB", "-o", "."], "'.' is a folder; give the name of a file."),
+        (["run", "nowhere.toml"], "Error: nowhere.toml: can't be read: No such file or directory."),
+        (["plan", "nowhere.toml"], "Error: nowhere.toml: can't be read: No such file or directory."),
+        (["plugins", "nowhere.toml"], "Error: nowhere.toml: can't be read: No such file or directory."),
+        (["run", "JOB", "-w", "0"], "Error: argument: run.workers = 0 must be a whole number from 1 up."),
+        (["run", "JOB", "-e", "thread"], "Error: No executor named 'thread' is installed. Did you mean threads?"),
+        (
+            ["run", "JOB", "--set", "task.ncore=1"],
+            "Error: argument: unknown setting task.ncore. Did you mean task.ncores?",
+        ),
+        (["run", "JOB", "--set", "mbe.max_nbody=9"], "Error: max_nbody = 9 must lie between 1 and the 3 fragments"),
+        (["plan", "JOB", "--set", "mbe.max_nbody=9"], "Error: max_nbody = 9 must lie between 1 and the 3 fragments"),
+        (["run", "JOB", "--set", "program.program=nonesuch"], "Error: No program named 'nonesuch' is known."),
+        (["nonesuch"], "No such command 'nonesuch'"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, list) else "",
+)
+def test_bad_input(jobfile, words, sentence):
+    """Exit code 2, one sentence on standard error, nothing else anywhere."""
+    done = mbexec_(*[jobfile if word == "JOB" else word for word in words])
+    assert done.exit_code == BAD_INPUT
+    assert sentence in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_error_is_one_line(jobfile):
+    """Of a real process."""
+    done = process("run", jobfile, "--executor", "quantum-cloud")
+    assert done.returncode == BAD_INPUT
+    assert re.fullmatch(r"Error: No executor named 'quantum-cloud' is installed\. .*\n", done.stderr)
+    assert done.stderr.endswith("To add it: pip install mbexec-quantum-cloud\n")
+    assert done.stdout == ""
+
+
+def test_an_output_that_cannot_be_written(jobfile, tmp_path, monkeypatch):
+    """It is found out before anything runs."""
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    done = mbexec_("run", jobfile, "-o", "result.json")
+    assert done.exit_code == BAD_INPUT
+    assert "the folder of 'result.json' can't be written to." in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_output_that_fails_to_be_written(jobfile, tmp_path, monkeypatch):
+    """The energies are shown all the same."""
+
+    def write_text(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli.Path, "write_text", write_text)
+    done = mbexec_("run", jobfile, "-q", "-o", "result.json")
+    assert done.exit_code == BAD_INPUT
+    assert done.stderr == "Error: The result can't be written to result.json: No space left on device.\n"
+    assert "Energies" in done.stdout
+
+
+def test_an_executor_that_breaks(jobfile, install):
+    """Exit code 1, and one sentence."""
+
+    class Broken:
+        @hookimpl
+        def submit_level(self, level, work):
+            raise OSError("the cable is cut")
+
+    install("strange-things", {"broken": Broken})
+    done = mbexec_("run", jobfile, "-q", "-e", "broken")
+    assert done.exit_code == FAILED
+    assert done.stderr == "Error: The executor 'broken' broke: OSError: the cable is cut\n"
+
+
+WAITER = """
+    import sys
+
+    class Waiter:
+        name = "waiter"
+        thread_safe = True
+
+        @staticmethod
+        def found(raise_error=False):
+            return True
+
+        def compute(self, input_data, config):
+            print("running", flush=True)
+            sys.stdin.read()
+            raise RuntimeError("nobody waits for this")
+"""
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+def test_interrupted(jobfile, install, executor):
+    """Ctrl-C while a fragment runs: exit code 130 and one line."""
+    site = install("strange-things", {"waiter": "Waiter"}, source=WAITER, group="mbexec.programs")
+    words = ["run", jobfile, "-q", "-e", executor, "-w", "1", "--set", "program.program=waiter"]
+    with subprocess.Popen(
+        [*COMMAND, *words],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout.readline() == "running\n"
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate()
+    assert running.returncode == INTERRUPTED
+    assert errors == "Interrupted.\n"
+
+
+def test_done(jobfile):
+    """A real process: exit code 0, tables on standard output, progress on standard error."""
+    done = process("run", jobfile)
+    assert done.returncode == DONE
+    assert "Energies, counterpoise corrected (cp)" in done.stdout
+    assert "fragments done" in done.stderr
+
+
+def test_the_installed_command():
+    """The distribution brings a command, which knows its version."""
+    from importlib.metadata import entry_points, version
+
+    (script,) = entry_points(group="console_scripts", name="mbexec")
+    assert script.load() is cli.main
+    assert mbexec_("--version").stdout == f"mbexec, version {version('mbexec')}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["-h"], ["run", "--help"], ["plan", "-h"], ["plugins", "-h"]], ids=" ".join
+)
+def test_help(words):
+    """Each command says what it does."""
+    done = mbexec_(*words)
+    assert done.exit_code == DONE
+    assert done.stdout.startswith("Usage: mbexec")
+
+
+def test_help_names_the_exit_codes():
+    """For those who call it from scripts."""
+    shown = " ".join(mbexec_("run", "--help").stdout.split())
+    assert "Exit codes: 0 done, 1 fragments failed or the executor broke, 2 bad input, 130 interrupted." in shown
