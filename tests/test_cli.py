@@ -144,35 +144,53 @@ def test_run_shows_what_failed(failing):
     assert "interaction" not in shown
 
 
-def test_run_counts_what_it_does_not_show(tmp_path):
-    """Twenty failures are shown, and the number of the others."""
-    atoms = "\n--\n".join(f"U 0 0 {4 * i}" for i in range(25))
-    path = tmp_path / "uranium.toml"
-    path.write_text(JOB.replace(WATER_TRIMER, atoms).replace("max_nbody = 3", 'max_nbody = 1\nbsse_type = "nocp"', 1))
-    path.write_text(path.read_text().replace('bsse_type = ["cp", "nocp", "vmfc"]\n', ""))
-    shown = mbexec_("run", path).stdout
+def metals(tmp_path, *symbols):
+    """A job whose every fragment fails: the model potential has no parameters for metals."""
+    atoms = "\n--\n".join(f"{symbol} 0 0 {4 * i}" for i, symbol in enumerate(symbols))
+    path = tmp_path / "metals.toml"
+    text = JOB.replace(WATER_TRIMER, atoms).replace("max_nbody = 3", "max_nbody = 1")
+    path.write_text(text.replace('["cp", "nocp", "vmfc"]', '"nocp"'))
+    return path
+
+
+def test_failures_of_one_kind_are_shown_once(tmp_path):
+    """With the first label and the number of the others."""
+    shown = mbexec_("run", metals(tmp_path, *["U"] * 25)).stdout
     assert "25 fragment calculations failed" in shown
+    assert shown.count("input_error") == 1
+    assert '["(auto)", [1], [1]]' in shown
+    assert "and 24 more" in shown
+    assert "-o FILE writes every message in full." in shown
+
+
+def test_kinds_of_failures_that_are_not_shown_are_counted(tmp_path):
+    """Twenty are shown."""
+    elements = "Be B Mg Al Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Rb Sr Y Zr"
+    shown = mbexec_("run", metals(tmp_path, *elements.split())).stdout
+    assert "23 fragment calculations failed" in shown
     assert shown.count("input_error") == 20
-    assert "... and 5 more; -o writes them all" in shown
+    assert "... and 3 more kinds of failure" in shown
 
 
 def test_run_reports_progress_on_standard_error(jobfile):
     """A first and a last line where there is no terminal."""
     done = mbexec_("run", jobfile)
     count = len(mbexec.plan(jobfile))
-    assert done.stderr == f"{count} fragments on serial, workers: 1\n{count} of {count} fragments done\n"
+    assert done.stderr == (
+        f"{count} fragment calculations on serial, workers: 1\n{count} of {count} fragment calculations done\n"
+    )
 
 
 def test_progress_counts_failures(failing):
     """While the run goes on."""
-    assert mbexec_("run", failing).stderr.endswith("4 of 4 fragments done, 1 failed\n")
+    assert mbexec_("run", failing).stderr.endswith("4 of 4 fragment calculations done, 1 failed\n")
 
 
 def test_progress_speaks_now_and_then(jobfile):
     """As often as its setting says."""
     lines = mbexec_("run", jobfile, "--set", "plugin.progress.interval=0").stderr.splitlines()
     count = len(mbexec.plan(jobfile))
-    assert lines[1:-1] == [f"{done} of {count} fragments done" for done in range(1, count + 1)]
+    assert lines[1:-1] == [f"{done} of {count} fragment calculations done" for done in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("option", ["-q", "--quiet"])
@@ -443,24 +461,43 @@ WAITER = """
 """
 
 
-@pytest.mark.parametrize("executor", ["serial", "threads"])
-def test_interrupted(jobfile, install, executor):
-    """Ctrl-C while a fragment runs: exit code 130 and one line."""
+STOPPING = "Stopping; fragments that can't be stopped are waited for. Ctrl-C again leaves at once.\n"
+
+
+@pytest.fixture
+def waiting(jobfile, install):
+    """Start a run, and give its process when a fragment runs that ends only with its standard input."""
     site = install("strange-things", {"waiter": "Waiter"}, source=WAITER, group="mbexec.programs")
-    words = ["run", jobfile, "-q", "-e", executor, "-w", "1", "--set", "program.program=waiter"]
-    with subprocess.Popen(
-        [*COMMAND, *words],
-        env={**os.environ, "PYTHONPATH": str(site)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
+
+    def start(executor):
+        words = ["run", jobfile, "-q", "-e", executor, "-w", "1", "--set", "program.program=waiter"]
+        words += ["--set", "mbe.bsse_type=nocp"]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        running = subprocess.Popen([*COMMAND, *words], env={**os.environ, "PYTHONPATH": str(site)}, text=True, **pipes)
         assert running.stdout.readline() == "running\n"
+        return running
+
+    return start
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+def test_interrupted(waiting, executor):
+    """Ctrl-C while a fragment runs: what is waited for, and exit code 130."""
+    with waiting(executor) as running:
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate()
     assert running.returncode == INTERRUPTED
-    assert errors == "Interrupted.\n"
+    assert errors == f"{STOPPING}Interrupted.\n"
+
+
+def test_interrupted_twice(waiting):
+    """A second Ctrl-C does not wait, whatever runs."""
+    with waiting("threads") as running:
+        running.send_signal(signal.SIGINT)
+        assert running.stderr.readline() == STOPPING
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == INTERRUPTED
+        assert running.stderr.read() == ""
 
 
 def test_done(jobfile):
@@ -468,7 +505,7 @@ def test_done(jobfile):
     done = process("run", jobfile)
     assert done.returncode == DONE
     assert "Energies, counterpoise corrected (cp)" in done.stdout
-    assert "fragments done" in done.stderr
+    assert "fragment calculations done" in done.stderr
 
 
 def test_the_installed_command():

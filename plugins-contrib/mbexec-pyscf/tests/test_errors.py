@@ -7,6 +7,7 @@ import re
 
 import pytest
 from mbexec_pyscf import PySCFHarness, correlation, harness
+from pyscf import scf
 from qcengine.exceptions import ConvergenceError, InputError, RandomError, ResourceError, UnknownError
 
 pytestmark = pytest.mark.qc
@@ -93,10 +94,11 @@ def test_methods(fragment, compute, method, keywords, sentence):
         compute(fragment(), method, keywords=keywords)
 
 
-def test_built_in_dispersion(fragment, compute):
-    """A functional that carries a dispersion correction under a plain name is refused too."""
-    with pytest.raises(InputError, match="The functional 'cf22d' includes a dispersion correction"):
-        compute(fragment(), "cf22d")
+def test_built_in_dispersion(fragment, compute, monkeypatch):
+    """A functional that PySCF corrects for dispersion under a plain name, as cf22d, is refused too."""
+    monkeypatch.setattr(scf.hf.SCF, "do_disp", lambda _: True)
+    with pytest.raises(InputError, match="The functional 'svwn' includes a dispersion correction"):
+        compute(fragment(), "svwn")
 
 
 @pytest.mark.parametrize("method", ["hf", "pbe"])
