@@ -17,9 +17,9 @@ from qcelemental.models.v2 import AtomicInput
 from qcmanybody import ManyBodyCore
 
 import mbexec
+from mbexec.core.context import Cluster
 from mbexec.core.engine import read_job
 from mbexec.core.potential import ModelPotential
-from mbexec.core.program import Cluster
 
 
 def job(nfr: int, max_nbody: int, driver: str = "energy") -> dict:

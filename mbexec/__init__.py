@@ -1,6 +1,5 @@
 """Many-body expansions of molecular clusters, run in parallel."""
 
-from mbexec.core.config import RunConfig, RunSettings, TaskSettings
 from mbexec.core.engine import RunResult, arun, plan, run
 from mbexec.core.errors import (
     ConfigError,
@@ -12,7 +11,8 @@ from mbexec.core.errors import (
     PluginNotFoundError,
     ProgramError,
 )
-from mbexec.core.expansion import Contribution, Expansion, FragmentSets, expand
+from mbexec.core.expansion import Contribution, Expansion, expand
+from mbexec.core.fragments import FragmentSets
 from mbexec.core.metrics import (
     FragmentDone,
     LevelDone,
@@ -23,6 +23,7 @@ from mbexec.core.metrics import (
     RunReport,
     RunStarted,
 )
+from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
 from mbexec.core.summation import ArraySum, exact_dot
 from mbexec.core.types import Level, Plan, PlannedLevel, Task, TaskError, TaskResult
 from mbexec.core.work import NeedContext, Work, run_chunk

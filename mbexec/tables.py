@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from mbexec.core.config import RunConfig
     from mbexec.core.manager import InstalledPlugin
     from mbexec.core.metrics import RunReport
+    from mbexec.core.settings import RunConfig
     from mbexec.core.types import Plan
 
 __all__ = ["failures", "plan_table", "plugins_table", "results", "settings_table", "summary"]

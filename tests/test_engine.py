@@ -993,3 +993,24 @@ def test_an_executor_is_granted_what_it_can_use(tables, install, asked, granted)
     install("strange-executor", {"mine": Three})
     assert mbexec.run(tables, executor="mine", workers=asked).report.workers == granted
     assert seen == [granted]
+
+
+def test_a_planner_that_does_not_wait_for_its_results_is_named(install, tables):
+    """A merger that returns early leaves fragments unrun, which nobody would notice."""
+    from qcelemental.models.v2 import FailedOperation
+
+    from mbexec.plugins.manybody import ManyBody
+
+    class Hasty:
+        @mbexec.hookimpl
+        def build_tasks(self, spec, config):
+            return ManyBody().build_tasks(spec, config)
+
+        @mbexec.hookimpl
+        def merge_results(self, plan, results):
+            next(results)
+            return FailedOperation(error={"error_type": "random_error", "error_message": "enough"})
+
+    install("hasty-dist", {"hasty": Hasty})
+    with pytest.raises(PluginError, match=r"The planner 'hasty' gave a result when \d+ of \d+ tasks had given none"):
+        mbexec.run(tables, planner="hasty", executor="serial")

@@ -11,7 +11,8 @@ from qcelemental.models.v2 import AtomicInput, AtomicResult
 import mbexec
 from mbexec import ConfigError, ProgramError, TaskError
 from mbexec.core.engine import _context, make_plan, read_job
-from mbexec.core.program import Programs, _describe_host, limited_threads, run_task
+from mbexec.core.limits import limited_threads
+from mbexec.core.program import Programs, _describe_host, run_task
 from tests.programs import Flaky
 from tests.systems import PYSCF, WATER_TRIMER, argon, job
 

@@ -11,9 +11,9 @@ from qcmanybody import ManyBodyCore
 from qcmanybody.v2 import ManyBodyComputer
 
 import mbexec
+from mbexec.core.context import Cluster
 from mbexec.core.engine import read_job
 from mbexec.core.potential import ModelPotential
-from mbexec.core.program import Cluster
 from tests.systems import HELIUM_TETRAMER, PYSCF, WATER_TRIMER, argon, job
 
 

@@ -8,7 +8,6 @@ project's ``mbexec.toml``, the job file, ``MBEXEC_TASK__NCORES``, arguments. Whe
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -18,17 +17,13 @@ from typing import Any
 import attrs
 import platformdirs
 import psutil
-from attrs import field, frozen
+from attrs import frozen
 
 from mbexec.core.errors import ConfigError
+from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
 
 __all__ = [
     "Layer",
-    "RunConfig",
-    "RunSettings",
-    "TaskSettings",
-    "is_text",
-    "is_whole",
     "layers",
     "near",
     "nested",
@@ -44,108 +39,7 @@ _TABLES = (*_CHEMISTRY, "run", "task", "plugin")
 _VARIABLE = "MBEXEC_"
 
 
-def is_whole(minimum: float = -math.inf) -> Callable[[Any], bool]:
-    """A test for whole numbers from `minimum` up."""
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= minimum
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def is_text(value: Any) -> bool:
-    """Whether it is text, and not empty."""
-    return isinstance(value, str) and bool(value)
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(is_text(v) for v in value)
-
-
-def _setting(default: Any, allowed: str, test: Callable[[Any], bool]) -> Any:
-    return field(default=default, metadata={"allowed": allowed, "test": test})
-
-
-@frozen
-class RunSettings:
-    """``[run]``: which plugins take part, and how many workers.
-
-    Attributes
-    ----------
-    executor, planner
-        Names of plugins.
-    reporters
-        Names of the plugins that hear what happens.
-    store
-        Name of a plugin that keeps results; None for none.
-    workers
-        How many fragments may run at once.
-    schedule
-        "cost": fragments that don't depend on each other run together, costliest first; "nbody": monomers, dimers,
-        ... one level after the other.
-    """
-
-    executor: str = _setting("threads", "the name of an executor", is_text)
-    planner: str = _setting("manybody", "the name of a planner", is_text)
-    reporters: tuple[str, ...] = _setting((), "a list of names of reporters", _is_names)
-    store: str | None = _setting(None, "the name of a store", is_text)
-    workers: int = _setting(0, "a whole number from 1 up", is_whole(1))
-    schedule: str = _setting("cost", '"cost" or "nbody"', lambda v: v in ("cost", "nbody"))
-
-
-@frozen
-class TaskSettings:
-    """``[task]``: what one fragment calculation may use; QCEngine's names.
-
-    Attributes
-    ----------
-    ncores
-        Cores.
-    memory
-        GiB.
-    timeout
-        Seconds an attempt may take; None for no limit.
-    retries
-        How often a random_error is tried again.
-    scratch_directory
-        Where programs put their files; None for the system's choice.
-    nnodes
-        Nodes, for programs that run under MPI.
-    """
-
-    ncores: int = _setting(0, "a whole number from 1 up", is_whole(1))
-    memory: float = _setting(0.0, "a number of GiB above 0", _is_positive)
-    timeout: float | None = _setting(None, "a number of seconds above 0", _is_positive)
-    retries: int = _setting(0, "a whole number from 0 up", is_whole(0))
-    scratch_directory: str | None = _setting(None, "a path", is_text)
-    nnodes: int = _setting(1, "a whole number from 1 up", is_whole(1))
-
-    def as_qcengine(self) -> dict[str, Any]:
-        """Those of the settings that QCEngine's TaskConfig has."""
-        return attrs.asdict(self, filter=attrs.filters.exclude("timeout"))
-
-
 _SETTINGS = [f"{t}.{n}" for t, c in (("task", TaskSettings), ("run", RunSettings)) for n in attrs.fields_dict(c)]
-
-
-@frozen
-class RunConfig:
-    """All settings of a run.
-
-    Attributes
-    ----------
-    run, task
-        The tables of the job file.
-    plugin
-        ``[plugin.NAME]`` tables by name; those of plugins that take no part are not looked at.
-    sources
-        Where each setting's value is from, by dotted key.
-    """
-
-    run: RunSettings
-    task: TaskSettings
-    plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict)
-    sources: Mapping[str, str] = field(factory=dict)
 
 
 @frozen

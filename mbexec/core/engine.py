@@ -18,13 +18,16 @@ import structlog
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
-from mbexec.core.config import RunConfig, layers, read_config
+from mbexec.core.config import layers, read_config
+from mbexec.core.context import Cluster, Context
 from mbexec.core.errors import ExecutorError, MbexecError, PluginError
 from mbexec.core.ghosts import settle_ghosts
+from mbexec.core.limits import limited_threads
 from mbexec.core.manager import harnesses, host, reporters
 from mbexec.core.metrics import MetricsEvent, Recorder, RunDone, RunReport
-from mbexec.core.program import Cluster, Context, limited_threads, node_settings
+from mbexec.core.program import node_settings
 from mbexec.core.schedule import submissions
+from mbexec.core.settings import RunConfig
 from mbexec.core.types import Level, Plan, Task, TaskResult
 from mbexec.core.work import Work
 
@@ -259,6 +262,12 @@ class _Run:
             raise PluginError(
                 f"The planner {name!r} gave {result!r:.80} as the result; "
                 "merge_results must return a ManyBodyResult or a FailedOperation."
+            )
+        left = len(self.plan) - int(self._seen.sum())
+        if left and not self.stop.is_set():
+            raise PluginError(
+                f"The planner {name!r} gave a result when {left} of {len(self.plan)} tasks had given none; "
+                "merge_results must consume its results to the end."
             )
         return result
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 
+from mbexec.core.context import Cluster, Context
 from mbexec.core.errors import InputError
-from mbexec.core.program import Cluster, Context, Programs, run_task
+from mbexec.core.program import Programs, run_task
 from mbexec.core.types import Task
 
 __all__ = ["settle_ghosts"]

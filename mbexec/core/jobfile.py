@@ -12,9 +12,10 @@ import qcelemental as qcel
 from qcelemental.models.v2 import Molecule
 from qcmanybody.models.v2 import BsseEnum, ManyBodyInput
 
-from mbexec.core.config import Layer, is_text, is_whole, unknown
+from mbexec.core.config import Layer, unknown
 from mbexec.core.errors import ConfigError, InputError
 from mbexec.core.geometry import Fragment, fragments_of, parse_geometry, read_xyz
+from mbexec.core.settings import is_text, is_whole
 
 __all__ = ["CHEMISTRY", "check", "from_job"]
 

@@ -11,8 +11,9 @@ import pluggy
 from attrs import field, frozen
 
 from mbexec import hookspecs
-from mbexec.core.config import RunConfig, near, unknown
+from mbexec.core.config import near, unknown
 from mbexec.core.errors import ConfigError, HookError, PluginError, PluginNotFoundError
+from mbexec.core.settings import RunConfig
 
 __all__ = ["InstalledPlugin", "find_plugin", "harnesses", "host", "installed_plugins", "reporters"]
 

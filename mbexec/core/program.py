@@ -1,7 +1,7 @@
 """Running one fragment: its molecule cut out of the cluster, its program called, its numbers taken.
 
-The only place that knows QCEngine. What every worker needs is a :class:`Context`; a worker makes :class:`Programs`
-of it once and then calls :func:`run_task` for each task.
+The only place that knows QCEngine. A worker makes :class:`Programs` of its context once and then calls
+:func:`run_task` for each task.
 """
 
 from __future__ import annotations
@@ -13,143 +13,23 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import define, field, frozen
-from threadpoolctl import threadpool_limits
+from attrs import define, field
 
+from mbexec.core.context import Context
 from mbexec.core.errors import ConfigError, ProgramError
 from mbexec.core.types import Task, TaskError, TaskResult
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from qcelemental.models.v2 import AtomicSpecification, Molecule
+    from mbexec.core.settings import TaskSettings
 
-    from mbexec.core.config import TaskSettings
-
-__all__ = ["Cluster", "Context", "Programs", "limited_threads", "node_settings", "run_task"]
+__all__ = ["Programs", "node_settings", "run_task"]
 
 _SHAPES = {"energy": 0, "gradient": 1, "hessian": 2}
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _lock = threading.RLock()
-
-
-@frozen(eq=False)
-class Cluster:
-    """The parent molecule as arrays, from which fragments are cut.
-
-    Attributes
-    ----------
-    name
-        Of the molecule.
-    symbols : (nat,) str array
-    geometry : (nat, 3) float array, a0
-    masses : (nat,) float array, u
-    fragments
-        Atoms of each fragment, 0-based.
-    charges, multiplicities
-        Of each fragment.
-    fix_symmetry
-        "c1" where the parent asks for no symmetry, else None.
-    """
-
-    name: str
-    symbols: NDArray[np.str_]
-    geometry: NDArray[np.float64]
-    masses: NDArray[np.float64]
-    fragments: tuple[NDArray[np.int32], ...]
-    charges: tuple[float, ...]
-    multiplicities: tuple[float, ...]
-    fix_symmetry: str | None
-
-    @classmethod
-    def of(cls, molecule: Molecule) -> Cluster:
-        """Take what is needed from a QCSchema molecule."""
-        return cls(
-            name=molecule.name or "",
-            symbols=molecule.symbols,
-            geometry=molecule.geometry,
-            masses=np.asarray(molecule.masses),
-            fragments=tuple(np.asarray(atoms) for atoms in molecule.fragments),
-            charges=tuple(molecule.fragment_charges),
-            multiplicities=tuple(molecule.fragment_multiplicities),
-            fix_symmetry="c1" if molecule.fix_symmetry == "c1" else None,
-        )
-
-    def fragment(self, frag: tuple[int, ...], bas: tuple[int, ...]) -> Molecule:
-        """The molecule of a task: fragments of `bas` in rising order, those not in `frag` as ghosts."""
-        from qcelemental.models.v2 import Molecule
-
-        chosen = [self.fragments[i - 1] for i in bas]
-        atoms = np.concatenate(chosen)
-        ends = np.cumsum([len(a) for a in chosen])
-        real = [i in frag for i in bas]
-        charges = [self.charges[i - 1] if here else 0.0 for i, here in zip(bas, real, strict=True)]
-        multiplicities = [self.multiplicities[i - 1] if here else 1 for i, here in zip(bas, real, strict=True)]
-        symmetry = {"fix_symmetry": self.fix_symmetry} if self.fix_symmetry else {}
-        return Molecule(
-            validate=False,
-            validated=True,
-            name=f"{self.name} ({[i - 1 for i in frag]},{[i - 1 for i in bas if i not in frag]})",
-            symbols=self.symbols[atoms],
-            geometry=self.geometry[atoms],
-            masses=self.masses[atoms],
-            real=np.repeat(real, [len(a) for a in chosen]),
-            fragments=[np.arange(end - len(a), end, dtype=np.int32) for a, end in zip(chosen, ends, strict=True)],
-            fragment_charges=charges,
-            fragment_multiplicities=multiplicities,
-            molecular_charge=sum(charges),
-            molecular_multiplicity=sum(m - 1 for m in multiplicities) + 1,
-            fix_com=True,
-            fix_orientation=True,
-            **symmetry,
-        )
-
-    def padded(self, values: Mapping[str, Any], frag: tuple[int, ...], bas: tuple[int, ...]) -> dict[str, Any]:
-        """Values of the fragments in `frag` as arrays over the atoms of `bas`, zero where ghosts were left out."""
-        sizes = [len(self.fragments[i - 1]) for i in bas]
-        atoms = np.flatnonzero(np.repeat([i in frag for i in bas], sizes))
-        coordinates = (3 * atoms[:, None] + np.arange(3)).ravel()
-        nat = sum(sizes)
-        found = dict(values)
-        if "gradient" in found:
-            found["gradient"] = np.zeros((nat, 3))
-            found["gradient"][atoms] = values["gradient"]
-        if "hessian" in found:
-            found["hessian"] = np.zeros((3 * nat, 3 * nat))
-            found["hessian"][np.ix_(coordinates, coordinates)] = values["hessian"]
-        return found
-
-
-@frozen(eq=False)
-class Context:
-    """What is the same for every task of a run, and travels to each worker once.
-
-    Attributes
-    ----------
-    cluster
-        The parent molecule.
-    specifications
-        Model chemistry of each label; the driver is the many-body input's.
-    harnesses
-        "module:Class" of each program that a distribution brings in the entry-point group ``mbexec.programs``.
-    task
-        Cores, memory and so on of one task.
-    bodies
-        Whether the whole ``AtomicResult`` is wanted besides the numbers.
-    stripped
-        Labels of the model chemistries whose program never sees a ghost: there is no basis to borrow.
-    """
-
-    cluster: Cluster
-    specifications: Mapping[str, AtomicSpecification]
-    harnesses: Mapping[str, str]
-    task: TaskSettings
-    bodies: bool = False
-    stripped: frozenset[str] = frozenset()
 
 
 @define(eq=False)
@@ -363,13 +243,19 @@ def _task_config(task: TaskSettings) -> Any:
 
 
 def node_settings() -> dict[str, Any]:
-    """What `qcengine.yaml` says of this host: ncores, memory, retries, scratch_directory; empty without it."""
+    """What `qcengine.yaml` says of this host: ncores, memory, retries, scratch_directory; empty without it.
+
+    Raises
+    ------
+    ConfigError
+        If QCEngine can't read it.
+    """
     if not _have_engine():
         return {}
-    from fnmatch import fnmatch
-
-    from qcengine.config import NODE_DESCRIPTORS
-
+    try:
+        from qcengine.config import NODE_DESCRIPTORS
+    except Exception as error:
+        raise ConfigError(f"qcengine.yaml can't be read: {' '.join(str(error).split())}") from error
     node = next((n for n in NODE_DESCRIPTORS.values() if fnmatch(socket.gethostname(), n.hostname_pattern)), None)
     if node is None:
         return {}
@@ -380,56 +266,3 @@ def node_settings() -> dict[str, Any]:
         "scratch_directory": node.scratch_directory,
     }
     return {key: value for key, value in found.items() if value is not None}
-
-
-class _Limits:
-    """The thread limits in force in this process, and how many runs asked for them."""
-
-    runs = 0
-    ncores = 0
-    undo = ExitStack()
-
-
-@contextmanager
-def limited_threads(ncores: int) -> Iterator[None]:
-    """Let numerical libraries, here and in child processes, use `ncores` threads; put back what was before.
-
-    Set once for a run: changing the environment for each task, as QCEngine does, is not safe between threads.
-
-    Raises
-    ------
-    ConfigError
-        If another run in this process uses another number.
-    """
-    with _lock:
-        if _Limits.runs and _Limits.ncores != ncores:
-            raise ConfigError(
-                f"task.ncores = {ncores}, but another run in this process uses {_Limits.ncores}; "
-                "wait for it, or use the same number."
-            )
-        if not _Limits.runs:
-            _limit(ncores)
-        _Limits.runs += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _Limits.runs -= 1
-            if not _Limits.runs:
-                _Limits.undo.close()
-
-
-def _limit(ncores: int) -> None:
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(ncores)))
-    _Limits.ncores = ncores
-    _Limits.undo.callback(_restore, before)
-    _Limits.undo.enter_context(threadpool_limits(ncores, user_api="blas"))
-
-
-def _restore(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

@@ -11,7 +11,9 @@ from functools import cached_property
 import cloudpickle
 from attrs import define, field, frozen
 
-from mbexec.core.program import Context, Programs, limited_threads, run_task
+from mbexec.core.context import Context
+from mbexec.core.limits import limited_threads
+from mbexec.core.program import Programs, run_task
 from mbexec.core.types import Task, TaskResult
 
 __all__ = ["NeedContext", "Work", "run_chunk"]

@@ -37,6 +37,8 @@ class Diary:
                 line = f"{event.executor} begins with {event.workers} workers"
             case LevelStarted():
                 line = f"{event.nbody}-body begins: {event.ntasks} fragments"
+            case FragmentDone() if event.result.error is not None:
+                line = f"{event.task.label} failed: {event.result.error.error_message}"
             case FragmentDone():
                 line = f"{event.task.label} {event.result.values['energy']:.12f}"
             case LevelDone():

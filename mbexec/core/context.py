@@ -1,0 +1,132 @@
+"""What every worker of a run needs once: the cluster that fragments are cut from, and what to run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from qcelemental.models.v2 import AtomicSpecification, Molecule
+
+    from mbexec.core.settings import TaskSettings
+
+__all__ = ["Cluster", "Context"]
+
+
+@frozen(eq=False)
+class Cluster:
+    """The parent molecule as arrays, from which fragments are cut.
+
+    Attributes
+    ----------
+    name
+        Of the molecule.
+    symbols : (nat,) str array
+    geometry : (nat, 3) float array, a0
+    masses : (nat,) float array, u
+    fragments
+        Atoms of each fragment, 0-based.
+    charges, multiplicities
+        Of each fragment.
+    fix_symmetry
+        "c1" where the parent asks for no symmetry, else None.
+    """
+
+    name: str
+    symbols: NDArray[np.str_]
+    geometry: NDArray[np.float64]
+    masses: NDArray[np.float64]
+    fragments: tuple[NDArray[np.int32], ...]
+    charges: tuple[float, ...]
+    multiplicities: tuple[float, ...]
+    fix_symmetry: str | None
+
+    @classmethod
+    def of(cls, molecule: Molecule) -> Cluster:
+        """Take what is needed from a QCSchema molecule."""
+        return cls(
+            name=molecule.name or "",
+            symbols=molecule.symbols,
+            geometry=molecule.geometry,
+            masses=np.asarray(molecule.masses),
+            fragments=tuple(np.asarray(atoms) for atoms in molecule.fragments),
+            charges=tuple(molecule.fragment_charges),
+            multiplicities=tuple(molecule.fragment_multiplicities),
+            fix_symmetry="c1" if molecule.fix_symmetry == "c1" else None,
+        )
+
+    def fragment(self, frag: tuple[int, ...], bas: tuple[int, ...]) -> Molecule:
+        """The molecule of a task: fragments of `bas` in rising order, those not in `frag` as ghosts."""
+        from qcelemental.models.v2 import Molecule
+
+        chosen = [self.fragments[i - 1] for i in bas]
+        atoms = np.concatenate(chosen)
+        ends = np.cumsum([len(a) for a in chosen])
+        real = [i in frag for i in bas]
+        charges = [self.charges[i - 1] if here else 0.0 for i, here in zip(bas, real, strict=True)]
+        multiplicities = [self.multiplicities[i - 1] if here else 1 for i, here in zip(bas, real, strict=True)]
+        symmetry = {"fix_symmetry": self.fix_symmetry} if self.fix_symmetry else {}
+        return Molecule(
+            validate=False,
+            validated=True,
+            name=f"{self.name} ({[i - 1 for i in frag]},{[i - 1 for i in bas if i not in frag]})",
+            symbols=self.symbols[atoms],
+            geometry=self.geometry[atoms],
+            masses=self.masses[atoms],
+            real=np.repeat(real, [len(a) for a in chosen]),
+            fragments=[np.arange(end - len(a), end, dtype=np.int32) for a, end in zip(chosen, ends, strict=True)],
+            fragment_charges=charges,
+            fragment_multiplicities=multiplicities,
+            molecular_charge=sum(charges),
+            molecular_multiplicity=sum(m - 1 for m in multiplicities) + 1,
+            fix_com=True,
+            fix_orientation=True,
+            **symmetry,
+        )
+
+    def padded(self, values: Mapping[str, Any], frag: tuple[int, ...], bas: tuple[int, ...]) -> dict[str, Any]:
+        """Values of the fragments in `frag` as arrays over the atoms of `bas`, zero where ghosts were left out."""
+        sizes = [len(self.fragments[i - 1]) for i in bas]
+        atoms = np.flatnonzero(np.repeat([i in frag for i in bas], sizes))
+        coordinates = (3 * atoms[:, None] + np.arange(3)).ravel()
+        nat = sum(sizes)
+        found = dict(values)
+        if "gradient" in found:
+            found["gradient"] = np.zeros((nat, 3))
+            found["gradient"][atoms] = values["gradient"]
+        if "hessian" in found:
+            found["hessian"] = np.zeros((3 * nat, 3 * nat))
+            found["hessian"][np.ix_(coordinates, coordinates)] = values["hessian"]
+        return found
+
+
+@frozen(eq=False)
+class Context:
+    """What is the same for every task of a run, and travels to each worker once.
+
+    Attributes
+    ----------
+    cluster
+        The parent molecule.
+    specifications
+        Model chemistry of each label; the driver is the many-body input's.
+    harnesses
+        "module:Class" of each program that a distribution brings in the entry-point group ``mbexec.programs``.
+    task
+        Cores, memory and so on of one task.
+    bodies
+        Whether the whole ``AtomicResult`` is wanted besides the numbers.
+    stripped
+        Labels of the model chemistries whose program never sees a ghost: there is no basis to borrow.
+    """
+
+    cluster: Cluster
+    specifications: Mapping[str, AtomicSpecification]
+    harnesses: Mapping[str, str]
+    task: TaskSettings
+    bodies: bool = False
+    stripped: frozenset[str] = frozenset()
