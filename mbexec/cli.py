@@ -180,7 +180,10 @@ def plan(job: Path, executor: str | None, workers: int | None, settings: dict[st
 
     spec, config = engine.read_job(job, _all_settings(executor, workers, settings), _DEFAULTS)
     console = _console()
-    console.print(tables.plan_table(engine.make_plan(spec, config)))
+    made = engine.make_plan(spec, config)
+    console.print(tables.plan_table(made))
+    if made.expansion.rows:
+        console.print(tables.amplification_table(made))
     if show_config:
         console.print(tables.settings_table(config))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mbexec.core.settings import RunConfig
     from mbexec.core.types import Plan
 
-__all__ = ["failures", "plan_table", "plugins_table", "results", "settings_table", "summary"]
+__all__ = ["amplification_table", "failures", "plan_table", "plugins_table", "results", "settings_table", "summary"]
 
 _TREATMENTS = {
     "nocp": "no counterpoise correction (nocp)",
@@ -28,6 +28,7 @@ _TREATMENTS = {
 }
 _SHOWN_ATOMS = 40
 _SHOWN_FAILURES = 20
+_WANTED = 1e-6  # E_h
 
 
 def _table(*columns: str, title: str | None = None, left: int = 1) -> Table:
@@ -138,6 +139,19 @@ def plan_table(plan: Plan) -> RenderableType:
     table.add_section()
     table.add_row("all", "", str(len(plan)), "")
     return table
+
+
+def amplification_table(plan: Plan) -> RenderableType:
+    """How errors of the single calculations grow in the sums that are returned."""
+    table = _table("sum", "sum of |c|", "root of sum of c^2", "needed of each / E_h", title="How errors grow")
+    for bsse in dict.fromkeys(row.bsse for row in plan.expansion.rows):
+        highest = max(row.nbody for row in plan.expansion.rows if row.bsse == bsse)
+        for name, start in (("total", 1), ("interaction", 2)):
+            worst, random = plan.expansion.amplification(bsse, highest, start)
+            if worst:
+                table.add_row(f"{bsse} {name}", f"{worst:.0f}", f"{random:.1f}", f"{_WANTED / random:.0e}")
+    told = "c is how often each energy counts; the last column makes a sum good to 1e-6 E_h if errors are random."
+    return Group(table, Text(told))
 
 
 def _count(number: int, noun: str) -> str:

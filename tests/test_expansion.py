@@ -221,6 +221,19 @@ def test_large_sets_are_found_beyond_64_bit_keys():
     assert len(sets) == 2**16 - 1
 
 
+@pytest.mark.parametrize(("nfr", "max_nbody", "random"), [(16, 3, 392), (16, 4, 1712), (64, 3, 15375)])
+def test_amplification_is_the_root_of_the_sum_of_squares(nfr, max_nbody, random):
+    """Noise of 1e-8 in each energy spoils the total by that times the stated factor."""
+    levels = dict.fromkeys(range(1, max_nbody + 1), "a")
+    expansion = expand(FragmentSets.full(nfr, max_nbody), bsse_type=["nocp"], levels=levels, return_total_data=True)
+    worst, spread = expansion.amplification("nocp", max_nbody)
+    assert round(spread) == random
+    noise = 1e-8 * np.random.default_rng(3).normal(size=(200, len(expansion)))
+    errors = noise @ expansion.total("nocp", max_nbody)
+    assert np.std(errors) == pytest.approx(1e-8 * spread, rel=0.2)
+    assert np.abs(errors).max() < 1e-8 * worst
+
+
 @pytest.mark.parametrize("bsse", ["nocp", "cp", "vmfc"])
 def test_increments_sum_to_the_contributions(bsse):
     """Added over the sets of a size, they are that size's n-body contribution."""

@@ -148,6 +148,23 @@ class Expansion:
         """Rows of the contributions of `start` to `through` bodies."""
         return [i for i, row in enumerate(self.rows) if row.bsse == treatment and start <= row.nbody <= through]
 
+    def amplification(self, treatment: str, through: int, start: int = 1) -> tuple[float, float]:
+        """How errors of the tasks' energies grow in the sum that :meth:`total` gives.
+
+        Returns
+        -------
+        worst
+            The sum of ``|c|``: the error of the sum if each energy is off by 1 in the worst direction.
+        random
+            The root of the sum of ``c^2``: its standard deviation if each energy's error is random with deviation 1.
+
+        References
+        ----------
+        R. M. Richard, K. U. Lao, J. M. Herbert, J. Chem. Phys. 141, 014108 (2014).
+        """
+        c = self.total(treatment, through, start).astype(np.float64)
+        return float(np.abs(c).sum()), float(np.sqrt((c**2).sum()))
+
     def increments(self, treatment: str, energies: NDArray[np.float64]) -> dict[tuple[int, ...], float]:
         """What each fragment set adds beyond its subsets; sets whose energies are not all known are left out.
 
