@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import qcengine
 from mbexec_pyscf.keywords import Keywords, read_keywords
+from qcengine.programs import base
 
-pytestmark = pytest.mark.qc
+pytestmark = [pytest.mark.qc, pytest.mark.sources]
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -24,14 +24,13 @@ def test_keywords():
     assert read_keywords(given) == read_keywords({}) == Keywords()
 
 
-def test_example(capsys):
+def test_example(capsys, monkeypatch):
     """The example runs as it stands."""
+    unregistered = {name: harness for name, harness in base.programs.items() if name != "pyscf"}
+    monkeypatch.setattr(base, "programs", unregistered)
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names = {}
-    try:
-        exec(code, names)
-    finally:
-        qcengine.unregister_program("pyscf")
+    exec(code, names)
     assert names["result"].properties.mp2_total_energy == pytest.approx(-2.8810, abs=1e-4)
     assert np.abs(names["result"].return_result.sum(axis=0)).max() < 1e-7
     assert capsys.readouterr().out.startswith("-2.88")
