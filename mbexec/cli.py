@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -114,7 +115,7 @@ def run(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C stop the run, which waits for what its executor can't stop, and a second one leave at once."""
+    """Let Ctrl-C, SIGTERM or SIGHUP stop the run, which waits for what its executor can't stop; a second one leaves."""
 
     def leave(*_: object) -> None:
         for child in psutil.Process().children(recursive=True):
@@ -122,25 +123,30 @@ def _interruptible() -> Iterator[None]:
         os._exit(INTERRUPTED)
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGINT, leave)
+        for number in signals:
+            signal.signal(number, leave)
         click.echo("Stopping; fragments that can't be stopped are waited for. Ctrl-C again leaves at once.", err=True)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_output(path: Path) -> None:
     """Find out before the run, not after it, whether its result can be written."""
-    folder = path.absolute().parent
+    folder = path.resolve().parent
     if not folder.is_dir():
         problem = f"the folder of {str(path)!r} does not exist."
     elif path.is_dir():
         problem = f"{str(path)!r} is a folder; give the name of a file."
-    elif not os.access(folder, os.W_OK):
+    elif path.exists() and not os.access(path, os.W_OK):
+        problem = f"{str(path)!r} can't be written to."
+    elif not path.exists() and not os.access(folder, os.W_OK):
         problem = f"the folder of {str(path)!r} can't be written to."
     else:
         return
@@ -148,12 +154,19 @@ def _check_output(path: Path) -> None:
 
 
 def _write(path: Path, result: Any) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Whole or not at all; where a link leads, and into a device or a pipe as it is."""
+    target = path.resolve()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
+        if target.exists() and not target.is_file():
+            target.write_text(result.serialize("json"), encoding="utf-8")
+            return
         partial.write_text(result.serialize("json"), encoding="utf-8")
-        partial.replace(path)
+        if target.exists():
+            shutil.copymode(target, partial)
+        partial.replace(target)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise ConfigError(f"The result can't be written to {path}: {error.strerror}.") from error
 
 

@@ -43,8 +43,9 @@ def results(plan: Plan, result: Any) -> RenderableType:
     """A finished run: n-body energies of each BSSE treatment, and the gradient if there is one."""
     properties = result.properties.model_dump()
     treatments = dict.fromkeys(row.bsse for row in plan.expansion.rows)
-    shown: list[RenderableType] = [_energies(plan, properties, bsse) for bsse in treatments]
-    if not treatments and properties.get("return_energy") is not None:  # a planner that merges in a way of its own
+    tables = [_energies(plan, properties, bsse) for bsse in treatments]
+    shown: list[RenderableType] = [table for table in tables if table.row_count]
+    if not shown and properties.get("return_energy") is not None:  # a planner that merges in a way of its own
         table = _table("energy", "E_h", "kcal/mol", "kJ/mol")
         table.add_row("result", *_in_units(properties["return_energy"]))
         shown.append(table)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -531,3 +532,30 @@ def test_help_names_the_exit_codes():
     """For those who call it from scripts."""
     shown = " ".join(mbexec_("run", "--help").stdout.split())
     assert "Exit codes: 0 done, 1 fragments failed or the executor broke, 2 bad input, 130 interrupted." in shown
+
+
+def test_output_follows_a_link_and_keeps_the_mode(jobfile, tmp_path):
+    """The file that a link leads to is written, with the permissions it had."""
+    target = tmp_path / "real.json"
+    target.write_text("old")
+    target.chmod(0o640)
+    link = tmp_path / "link.json"
+    link.symlink_to(target)
+    mbexec_("run", jobfile, "-q", "-o", link)
+    assert link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert json.loads(target.read_text())["success"] is True
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_output_into_a_pipe_goes_through_it(jobfile, tmp_path):
+    """What is no file stays what it is."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
+    reader.start()
+    mbexec_("run", jobfile, "-q", "-o", pipe)
+    reader.join(timeout=30)
+    assert pipe.is_fifo()
+    assert json.loads(received[0])["success"] is True

@@ -77,7 +77,8 @@ def test_tasks_are_pulled_a_window_at_a_time(executor, monkeypatch):
         return original(self, level, result)
 
     monkeypatch.setattr(engine._Run, "_kept", kept)
-    mbexec.run(job(argon(16), max_nbody=3), executor=executor, workers=2)
+    found = mbexec.run(job(argon(24), max_nbody=3), executor=executor, workers=2)
+    assert len(found.plan) > 2 * 4 * 256
     assert max(spread) <= {"serial": 1, "threads": 4, "loky": 4 * 256}[executor]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import uuid
 import warnings
@@ -11,13 +12,16 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from contextvars import copy_context
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 import structlog
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
+from mbexec.core.check import ResultCheck
 from mbexec.core.config import layers, read_config
 from mbexec.core.context import Cluster, Context
 from mbexec.core.errors import ExecutorError, MbexecError, PluginError
@@ -169,6 +173,20 @@ def _blamed(role: str, name: str | None) -> Iterator[None]:
         raise PluginError(f"The {role} {name!r} broke: {type(error).__name__}: {error}") from error
 
 
+@contextmanager
+def _entered(name: str, plugin: AbstractContextManager[Any]) -> Iterator[None]:
+    """Enter a plugin and leave it, whatever happens: its leaving neither hides an error nor loses a result."""
+    with _blamed("plugin", name):
+        plugin.__enter__()
+    try:
+        yield
+    finally:
+        try:
+            plugin.__exit__(*sys.exc_info())
+        except Exception as error:
+            structlog.get_logger("mbexec").warning("plugin_not_left", plugin=name, error=repr(error))
+
+
 def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None = None) -> RunResult:
     """Plan, run and merge. Set `stop` from another thread to start nothing new."""
     roles = [(config.run.planner, "planner"), (config.run.executor, "executor")]
@@ -178,8 +196,7 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
     with ExitStack() as stack:
         for name, plugin in manager.list_name_plugin():
             if isinstance(plugin, AbstractContextManager):
-                with _blamed("plugin", name):
-                    stack.enter_context(plugin)
+                stack.enter_context(_entered(name, plugin))
         made = _planned(manager, spec, config)
         stack.enter_context(limited_threads(config.task.ncores))
         context = settle_ghosts(_context(made, config), _ghosted(made))
@@ -236,8 +253,11 @@ class _Run:
     _reporters: dict[str, Callable[..., Any]] = field(init=False)
     _seen: NDArray[np.bool_] = field(init=False)
     _energies: NDArray[np.float64] = field(init=False)
+    _check: ResultCheck = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        spec = self.plan.spec
+        self._check = ResultCheck(spec.specification.driver.value, [len(atoms) for atoms in spec.molecule.fragments])
         self._recorder = Recorder(self.plan, uuid.uuid4().hex[:12], self.config.run.executor, self.work.workers)
         self._reporters = reporters(self.manager)
         self._seen = np.zeros(len(self.plan), dtype=bool)
@@ -296,7 +316,10 @@ class _Run:
                         f"The store {self.config.run.store!r} gave {result!r:.80}, which is a second result, "
                         "one for a task that it was not asked, or none at all."
                     )
-                yield self._passed(tasks.pop(result.index), result, reused=True)
+                task = tasks.pop(result.index)
+                if problem := self._check.problem(task, result):
+                    raise PluginError(f"The store {self.config.run.store!r} gave {task.label} a result with {problem}.")
+                yield self._passed(task, result, reused=True)
 
     def _submitted(self, level: Level) -> Generator[TaskResult, None, None]:
         """The executor's results; whatever it raises is an ExecutorError."""
@@ -309,12 +332,15 @@ class _Run:
             raise ExecutorError(f"The executor {name!r} broke: {type(error).__name__}: {error}") from error
 
     def _kept(self, level: Level, result: TaskResult) -> TaskResult:
-        task = level.done(result.index) if isinstance(result, TaskResult) else None
+        good = isinstance(result, TaskResult) and isinstance(result.index, int)
+        task = level.done(result.index) if good else None
         if task is None:
             raise ExecutorError(
                 f"The executor {self.config.run.executor!r} gave {result!r:.80}, which is a second result, "
                 "one for a task that it did not pull, or none at all."
             )
+        if problem := self._check.problem(task, result):
+            raise ExecutorError(f"The executor {self.config.run.executor!r} gave {task.label} a result with {problem}.")
         if self.config.run.store is not None:
             with _blamed("store", self.config.run.store):
                 self.manager.hook.keep_result(task=task, result=result)
@@ -323,7 +349,8 @@ class _Run:
     def _passed(self, task: Task, result: TaskResult, *, reused: bool) -> TaskResult:
         self._seen[task.index] = True
         self._energies[task.index] = result.values.get("energy", np.nan)
-        for event in self._recorder.record(task, result, reused):
+        shown = attrs.evolve(result, values=MappingProxyType(result.values)) if self._reporters else result
+        for event in self._recorder.record(task, shown, reused):
             self._report(event)
         return result
 

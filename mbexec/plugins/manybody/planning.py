@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["make_plan", "returns_total"]
 
 _AUTO = "(auto)"
+_MOST = 20_000_000
 
 
 def make_plan(spec: ManyBodyInput) -> Plan:
@@ -27,14 +29,27 @@ def make_plan(spec: ManyBodyInput) -> Plan:
     levels = _levels(keywords, nfr, list(spec.specification.specification))
     max_nbody = max(n for n in levels if isinstance(n, int))
     whole_only = _whole_only(keywords, max_nbody == nfr)
+    bsse_type = _treatments(keywords, levels, max_nbody == nfr)
+    if not whole_only:
+        _check_size(nfr, max_nbody, "vmfc" in bsse_type)
     expansion = expand(
         FragmentSets.full(nfr, 1 if whole_only else max_nbody),
-        bsse_type=_treatments(keywords, levels, max_nbody == nfr),
+        bsse_type=bsse_type,
         levels=levels,
         return_total_data=returns_total(spec),
         supersystem_ie_only=whole_only,
     )
     return Plan(spec, expansion)
+
+
+def _check_size(nfr: int, max_nbody: int, vmfc: bool) -> None:
+    """Refuse what could never run before it fills the memory."""
+    count = sum(math.comb(nfr, n) * (2**n if vmfc else 1) for n in range(1, max_nbody + 1))
+    if count > _MOST:
+        raise InputError(
+            f"{nfr} fragments up to {max_nbody}-body make {count:.2g} fragment calculations; "
+            f"set max_nbody to less, so that there are at most {_MOST:.0g}."
+        )
 
 
 def returns_total(spec: ManyBodyInput) -> bool:

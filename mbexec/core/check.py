@@ -1,0 +1,56 @@
+"""Whether a result is one: what an executor or a store gives is looked at before it gets into a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mbexec.core.types import Task, TaskResult
+
+__all__ = ["ResultCheck"]
+
+
+class ResultCheck:
+    """Knows how large each task's arrays must be.
+
+    Parameters
+    ----------
+    driver
+        energy, gradient or hessian.
+    sizes
+        Atoms of each fragment.
+    """
+
+    def __init__(self, driver: str, sizes: list[int]) -> None:
+        self._needed = tuple(dict.fromkeys(("energy", driver)))
+        self._sizes = sizes
+
+    def problem(self, task: Task, result: TaskResult) -> str | None:
+        """What is wrong with a result, in words that follow "a result with"; None if nothing is.
+
+        Arrays of a good result are made read-only: reporters see them too.
+        """
+        if result.error is not None:
+            return None
+        if not isinstance(result.values, Mapping):
+            return f"values of type {type(result.values).__name__}"
+        if missing := [name for name in self._needed if name not in result.values]:
+            return f"no {missing[0]}"
+        nat = sum(self._sizes[i - 1] for i in task.bas)
+        shapes = {"energy": (), "gradient": (nat, 3), "hessian": (3 * nat, 3 * nat)}
+        for name, shape in shapes.items():
+            if name in result.values and not _is_numbers(result.values[name], shape):
+                what = f"{shape} finite numbers" if shape else "a finite number"
+                return f"{'an' if name == 'energy' else 'a'} {name} that is not {what}"
+        return None
+
+
+def _is_numbers(value: Any, shape: tuple[int, ...]) -> bool:
+    if not shape:
+        return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
+    good = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.shape == shape
+    if good:
+        value.setflags(write=False)
+    return bool(good and np.isfinite(value).all())
