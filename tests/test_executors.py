@@ -70,13 +70,13 @@ def test_tasks_are_pulled_a_window_at_a_time(executor, monkeypatch):
     monkeypatch.setattr(Plan, "__getitem__", lambda plan, index: pulled.append(index) or make(plan, index))
     spread = []
 
-    from mbexec.core import engine
+    from mbexec.core.loop import Run
 
-    def kept(self, level, result, original=engine._Run._kept):
+    def kept(self, level, result, original=Run._kept):
         spread.append(len(pulled) - int(self._seen.sum()))
         return original(self, level, result)
 
-    monkeypatch.setattr(engine._Run, "_kept", kept)
+    monkeypatch.setattr(Run, "_kept", kept)
     found = mbexec.run(job(argon(24), max_nbody=3), executor=executor, workers=2)
     assert len(found.plan) > 2 * 4 * 256
     assert max(spread) <= {"serial": 1, "threads": 4, "loky": 4 * 256}[executor]
