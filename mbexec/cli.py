@@ -133,8 +133,9 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if signal.getsignal(signal.SIGINT) is not leave:  # once told to stop, a second one leaves until the very end
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _check_output(path: Path) -> None:

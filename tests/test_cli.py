@@ -446,6 +446,7 @@ def test_an_executor_that_breaks(jobfile, install):
 
 WAITER = """
     import sys
+    import time
 
     class Waiter:
         name = "waiter"
@@ -456,6 +457,7 @@ WAITER = """
             return True
 
         def compute(self, input_data, config):
+            time.sleep(0.5)  # until the main thread, which started this one, waits for it
             print("running", flush=True)
             sys.stdin.read()
             raise RuntimeError("nobody waits for this")
