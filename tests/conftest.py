@@ -16,8 +16,9 @@ from tests.systems import argon, job
 
 
 def environment():
-    """The environment, but for what pytest itself keeps there."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    """The environment, but for what pytest keeps there, and threadpoolctl, for good, on its first import."""
+    theirs = ("PYTEST_", "KMP_DUPLICATE_LIB_OK")
+    return {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import qcelemental as qcel
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from qcelemental.models.v2 import AtomicInput
 from qcmanybody.models.v2 import ManyBodyInput
 
 import mbexec
 from mbexec import ConfigError, InputError
 from mbexec.core.engine import read_job
-from mbexec.core.geometry import parse_geometry, read_xyz
+from mbexec.core.geometry import check_apart, parse_geometry, read_xyz
 from tests.systems import WATER_TRIMER, argon, job
 
 BOHR = qcel.constants.bohr2angstroms
@@ -524,6 +527,7 @@ LJ = {"program": "model-potential", "method": "lj"}
         ("mbe.return_total_data", "yes", "true or false"),
         ("mbe.supersystem_ie_only", 1, "true or false"),
         ("mbe.cluster_results", "some", '"all" or "none"'),
+        ("mbe.cluster_properties", "some", '"auto" or "all" or "none"'),
         ("program.program", 5, "the name of a program"),
         ("program.program", "", "the name of a program"),
         ("program.method", None, "the name of a method"),
@@ -837,6 +841,36 @@ ORDER = "The fragments' atoms are not in the order of the molecule; sort the ato
         pytest.param(changed("molecule", "fragments", value=[[0], [1], [9]]), ORDER, id="fragments beyond"),
         pytest.param(changed("molecule", "fragments", value=[0, 1, 2]), "molecule.fragments must be lists", id="flat"),
         pytest.param(changed("molecule", "fragments", value=5), f"{NOT}molecule.fragments: ", id="no fragments"),
+        pytest.param(
+            changed("molecule", "geometry", value=[[0, 0, 0], [0, 0, float("nan")], [0, 0, 9]]),
+            "molecule.geometry of atom 1, counted from 0, is not three finite numbers.",
+            id="not a number",
+        ),
+        pytest.param(
+            changed("molecule", "geometry", value=[[0, 0, 0], [0, 0, 6], [0.01, 0, 0]]),
+            "The atoms 0 (Ar) and 2 (Ar), counted from 0, are 0.01 a0 apart; remove the one given twice,",
+            id="on top of each other",
+        ),
+        pytest.param(
+            changed("molecule", "fragment_multiplicities", value=[1, 2, 1]),
+            "Fragment 2 with charge 0 has 18 electrons, which can't have multiplicity 2; the lowest possible is 1.",
+            id="multiplicity",
+        ),
+        pytest.param(
+            changed("molecule", "fragment_charges", value=[0, 1, 0]),
+            "Fragment 2 with charge 1 has 17 electrons, which can't have multiplicity 1; the lowest possible is 2.",
+            id="charge",
+        ),
+        pytest.param(
+            changed("molecule", "molecular_charge", value=2.0),
+            "molecule.molecular_charge is 2, but the charges of the fragments add up to 0; correct one of them.",
+            id="total charge",
+        ),
+        pytest.param(
+            changed("molecule", "fragment_charges", value=None),
+            "molecule.fragment_charges has 1 entries for 3 fragments.",
+            id="no charges",
+        ),
     ],
 )
 def test_qcschema_that_is_wrong(tables, change, sentence):
@@ -844,6 +878,27 @@ def test_qcschema_that_is_wrong(tables, change, sentence):
     qcschema = plain(spec_of(tables))
     change(qcschema)
     assert refused(qcschema).startswith(sentence)
+
+
+def test_a_total_multiplicity_that_nobody_computes(tables):
+    """The whole cluster has the spins of its fragments parallel; an input that says otherwise is told so."""
+    qcschema = plain(spec_of(tables))
+    qcschema["molecule"]["molecular_multiplicity"] = 3
+    with pytest.warns(UserWarning, match=r"molecular_multiplicity = 3 is not used: .*, which makes 1 for all of them"):
+        spec_of(qcschema)
+
+
+@given(
+    places=arrays(np.float64, (6, 3), elements=st.floats(-1, 1).map(lambda x: round(x, 2))),
+)
+def test_atoms_on_top_of_each_other_are_found(places):
+    """Wherever they are: the same verdict as all distances give."""
+    distances = np.linalg.norm(places[:, None] - places[None], axis=2)[np.triu_indices(6, 1)]
+    if distances.min() < 0.1:
+        with pytest.raises(InputError, match="a0 apart"):
+            check_apart(["He"] * 6, places)
+    else:
+        check_apart(["He"] * 6, places)
 
 
 @pytest.mark.parametrize("fragments", [[[0], [1], [9]], 5, [0, 1, 2]], ids=str)

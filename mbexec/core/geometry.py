@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from mbexec.core.config import read_text
 from mbexec.core.errors import InputError
 
-__all__ = ["Fragment", "fragments_of", "parse_geometry", "read_xyz"]
+__all__ = ["Fragment", "check_apart", "fragments_of", "parse_geometry", "read_xyz"]
+
+_NEAREST = 0.1  # a0
 
 
 @frozen(eq=False)
@@ -52,6 +54,36 @@ class Fragment:
                 f"multiplicity {self.multiplicity}; the lowest possible is {lowest}."
             )
         return self.multiplicity
+
+
+def check_apart(symbols: Sequence[str], geometry: NDArray[np.float64]) -> None:
+    """Refuse two atoms on top of each other, nearer than 0.1 a0.
+
+    Parameters
+    ----------
+    symbols
+        Elements, one an atom.
+    geometry : (nat, 3) float array, a0
+
+    Raises
+    ------
+    InputError
+        With the two atoms and their distance.
+    """
+    order = np.argsort(geometry[:, 0], kind="stable")
+    places = geometry[order]
+    for step in range(1, len(places)):
+        along = places[step:] - places[:-step]
+        if along[:, 0].min() >= _NEAREST:
+            return
+        distance = np.sqrt((along**2).sum(axis=1))
+        if distance.min() < _NEAREST:
+            first = int(distance.argmin())
+            a, b = sorted((int(order[first]), int(order[first + step])))
+            raise InputError(
+                f"The atoms {a} ({symbols[a]}) and {b} ({symbols[b]}), counted from 0, are {distance[first]:.2g} a0 "
+                "apart; remove the one given twice, or correct the geometry or molecule.units."
+            )
 
 
 def parse_geometry(text: str, unit: float) -> list[Fragment]:

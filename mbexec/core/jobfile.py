@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydantic
 import qcelemental as qcel
 from qcelemental.models.v2 import Molecule
 from qcmanybody.models.v2 import BsseEnum, ManyBodyInput
 
 from mbexec.core.config import Layer, unknown
 from mbexec.core.errors import ConfigError, InputError
-from mbexec.core.geometry import Fragment, fragments_of, parse_geometry, read_xyz
+from mbexec.core.geometry import Fragment, check_apart, fragments_of, parse_geometry, read_xyz
 from mbexec.core.settings import is_text, is_whole
 
 __all__ = ["CHEMISTRY", "check", "from_job"]
@@ -74,6 +73,7 @@ _RULES: dict[str, dict[str, _Rule]] = {
         "return_total_data": _BOOLEAN,
         "supersystem_ie_only": _BOOLEAN,
         "cluster_results": _one_of("all", "none"),
+        "cluster_properties": _one_of("auto", "all", "none"),
     },
     "program": {
         "program": ("the name of a program", is_text),
@@ -138,13 +138,16 @@ def from_job(
             raise InputError(f"The job has no [{name}] table; it needs [molecule] and [program], and perhaps [mbe].")
     driver = mbe.get("driver", "energy")
     levels = {key if key == "supersystem" else int(key): label for key, label in mbe.get("levels", {}).items()}
-    keywords = {key: mbe[key] for key in mbe if key not in ("driver", "cluster_results", "levels")}
+    elsewhere = ("driver", "cluster_results", "cluster_properties", "levels")
+    keywords = {key: mbe[key] for key in mbe if key not in elsewhere}
     specification = {
         "driver": driver,
         "keywords": {**keywords, **({"levels": levels} if levels else {})},
         "specification": _specifications(program, driver, levels),
         "protocols": {"cluster_results": mbe.get("cluster_results", "none")},
     }
+    if "cluster_properties" in mbe:  # QCSchema has no word for it
+        specification["extras"] = {"mbexec": {"cluster_properties": mbe["cluster_properties"]}}
     return ManyBodyInput(molecule=_molecule(molecule, folder), specification=specification)
 
 
@@ -208,31 +211,16 @@ def _build(found: Sequence[Fragment], name: str | None) -> Molecule:
     multiplicities = [fragment.checked_multiplicity(i) for i, fragment in enumerate(found, start=1)]
     symbols = [symbol for fragment in found for symbol in fragment.symbols]
     geometry = np.concatenate([fragment.places for fragment in found])
-    try:
-        return Molecule(
-            symbols=symbols,
-            geometry=geometry,
-            fragments=[np.arange(end - len(fragment.symbols), end) for fragment, end in zip(found, ends, strict=True)],
-            fragment_charges=[fragment.charge for fragment in found],
-            fragment_multiplicities=multiplicities,
-            molecular_charge=sum(fragment.charge for fragment in found),
-            molecular_multiplicity=sum(m - 1 for m in multiplicities) + 1,
-            fix_com=True,
-            fix_orientation=True,
-            **({"name": name} if name else {}),
-        )
-    except (pydantic.ValidationError, qcel.ValidationError) as error:
-        raise InputError(_why_not(symbols, geometry, error)) from error
-
-
-def _why_not(symbols: Sequence[str], geometry: Any, error: Exception) -> str:
-    """Two atoms in one place, or what QCElemental says."""
-    for a in range(1, len(symbols)):
-        distance = np.sqrt(((geometry[:a] - geometry[a]) ** 2).sum(axis=1))
-        if distance.min() < 0.1:
-            b = int(distance.argmin())
-            return (
-                f"The atoms {b} ({symbols[b]}) and {a} ({symbols[a]}), counted from 0, are {distance[b]:.2g} a0 apart; "
-                "remove the one given twice, or correct the geometry or molecule.units."
-            )
-    return f"The molecule is not possible: {' '.join(str(error).split())}"
+    check_apart(symbols, geometry)
+    return Molecule(
+        symbols=symbols,
+        geometry=geometry,
+        fragments=[np.arange(end - len(fragment.symbols), end) for fragment, end in zip(found, ends, strict=True)],
+        fragment_charges=[fragment.charge for fragment in found],
+        fragment_multiplicities=multiplicities,
+        molecular_charge=sum(fragment.charge for fragment in found),
+        molecular_multiplicity=sum(m - 1 for m in multiplicities) + 1,
+        fix_com=True,
+        fix_orientation=True,
+        **({"name": name} if name else {}),
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydantic
@@ -15,7 +16,11 @@ from qcmanybody.models.v2 import ManyBodyInput
 
 from mbexec.core.config import Layer, read_text, read_toml
 from mbexec.core.errors import ConfigError, InputError
+from mbexec.core.geometry import Fragment, check_apart
 from mbexec.core.jobfile import CHEMISTRY, check, from_job
+
+if TYPE_CHECKING:
+    from qcelemental.models.v2 import Molecule
 
 __all__ = ["many_body_input", "open_spec"]
 
@@ -100,7 +105,9 @@ def many_body_input(qcschema: Any, layers: Sequence[Layer], folder: Path) -> Man
             _merge(chemistry[name], layer.tables[name])
         check(layer)
     if qcschema is not None:
-        return _checked(_from_qcschema(qcschema))
+        spec = _checked(_from_qcschema(qcschema))
+        _check_electrons(spec.molecule)
+        return spec
     return from_job(chemistry["molecule"], chemistry["mbe"], chemistry["program"], folder)
 
 
@@ -145,6 +152,7 @@ def _as_v2(model: Any) -> ManyBodyInput:
 def _checked(spec: ManyBodyInput) -> ManyBodyInput:
     """Refuse what QCElemental lets pass in a molecule that says it is validated, and ghosts: nobody would see them."""
     molecule = spec.molecule
+    nfr = len(molecule.fragments)
     if strange := [
         symbol for symbol in molecule.symbols.tolist() if symbol.capitalize() not in qcel.periodictable.E[1:]
     ]:
@@ -157,7 +165,42 @@ def _checked(spec: ManyBodyInput) -> ManyBodyInput:
         )
     if flat := [atoms for atoms in molecule.fragments if np.ndim(atoms) != 1]:
         raise InputError(f"molecule.fragments must be lists of atom numbers, but one is {flat[0]!r}.")
+    if [int(atom) for atoms in molecule.fragments for atom in atoms] != list(range(len(molecule.symbols))):
+        raise InputError("The fragments' atoms are not in the order of the molecule; sort the atoms by fragment.")
+    for name in ("fragment_charges", "fragment_multiplicities"):
+        if len(getattr(molecule, name)) != nfr:
+            raise InputError(f"molecule.{name} has {len(getattr(molecule, name))} entries for {nfr} fragments.")
+    if not np.isfinite(molecule.geometry).all():
+        atom = int(np.argwhere(~np.isfinite(molecule.geometry))[0, 0])
+        raise InputError(f"molecule.geometry of atom {atom}, counted from 0, is not three finite numbers.")
+    check_apart(molecule.symbols.tolist(), molecule.geometry)
     return spec
+
+
+def _check_electrons(molecule: Molecule) -> None:
+    """Refuse charges and multiplicities that can't be; warn of a total multiplicity that no calculation will have.
+
+    Raises
+    ------
+    InputError
+        If a fragment's electrons don't fit its multiplicity, or the charges don't add up.
+    """
+    parts = zip(molecule.fragments, molecule.fragment_charges, molecule.fragment_multiplicities, strict=True)
+    for number, (atoms, charge, multiplicity) in enumerate(parts, start=1):
+        symbols = tuple(molecule.symbols[atoms].tolist())
+        Fragment(symbols, molecule.geometry[atoms], charge, int(multiplicity)).checked_multiplicity(number)
+    if abs(sum(molecule.fragment_charges) - molecule.molecular_charge) > 1e-6:
+        raise InputError(
+            f"molecule.molecular_charge is {molecule.molecular_charge:g}, but the charges of the fragments add up to "
+            f"{sum(molecule.fragment_charges):g}; correct one of them."
+        )
+    high_spin = sum(multiplicity - 1 for multiplicity in molecule.fragment_multiplicities) + 1
+    if molecule.molecular_multiplicity != high_spin:
+        warnings.warn(
+            f"molecule.molecular_multiplicity = {molecule.molecular_multiplicity:g} is not used: a calculation of "
+            f"several fragments has their spins parallel, which makes {high_spin:g} for all of them.",
+            stacklevel=2,
+        )
 
 
 def _first_problem(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from qcmanybody.models.v2 import BsseEnum, ManyBodyResult
 from qcmanybody.utils import modelchem_labels, print_nbody_energy
 
 from mbexec import ArraySum, Plan, TaskError, TaskResult, exact_dot
-from mbexec.plugins.manybody.planning import returns_total
+from mbexec.plugins.manybody.planning import cluster_properties, returns_total
 
 if TYPE_CHECKING:
     from qcelemental.models.v2 import Molecule
@@ -43,7 +44,7 @@ class _Sums:
     arrays: dict[str, ArraySum] = field(init=False)
     errors: dict[int, TaskError] = field(factory=dict)
     bodies: dict[int, bytes] = field(factory=dict)
-    clusters: dict[int, Mapping[str, Any]] = field(factory=dict)
+    clusters: dict[int, Mapping[str, Any]] | None = field(init=False)
     _done: NDArray[np.bool_] = field(init=False)
     _atoms: list[NDArray[np.int32]] = field(init=False)
 
@@ -57,6 +58,16 @@ class _Sums:
         self.energies = np.full(len(self.plan), np.nan)
         self._done = np.zeros(len(self.plan), dtype=bool)
         self._atoms = [np.asarray(atoms) for atoms in self.plan.spec.molecule.fragments]
+        kept = cluster_properties(self.plan.spec)
+        too_many = kept == "auto" and len(self.plan) > _MOST_CLUSTERS
+        self.clusters = None if too_many or kept == "none" else {}
+        if too_many:
+            warnings.warn(
+                f"The result will not hold the properties of each of the {len(self.plan):,} fragment calculations, "
+                f"only their sums; beyond {_MOST_CLUSTERS:,}, "
+                'set mbe.cluster_properties to "all" to have them (or to "none").',
+                stacklevel=2,
+            )
 
     def take(self, result: TaskResult) -> None:
         if result.error is not None:
@@ -72,7 +83,7 @@ class _Sums:
                 continue
             where = self.where(result.index, name)
             total.add(self.plan.expansion.coefficients[result.index], result.values[name], where)
-        if len(self.plan) <= _MOST_CLUSTERS:
+        if self.clusters is not None:
             self.clusters[result.index] = result.values
 
     def where(self, index: int, name: str) -> tuple[NDArray[np.intp], ...]:
@@ -178,10 +189,10 @@ def _properties(plan: Plan, sums: _Sums, name: str, bsse: str) -> dict[str, Any]
 
 
 def _cluster_properties(plan: Plan, sums: _Sums) -> dict[str, AtomicProperties]:
-    """Each fragment's own numbers, arrays in the cluster's size; only of runs small enough to hold them."""
+    """Each fragment's own numbers, arrays in the cluster's size, as far as they were kept."""
     nat = len(plan.spec.molecule.symbols)
     found = {}
-    for index, values in sorted(sums.clusters.items()):
+    for index, values in sorted((sums.clusters or {}).items()):
         properties: dict[str, Any] = {"calcinfo_natom": nat, "return_energy": values["energy"]}
         for name in sums.arrays:
             full = np.zeros((nat, 3) if name == "gradient" else (3 * nat, 3 * nat))

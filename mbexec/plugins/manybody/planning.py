@@ -11,9 +11,10 @@ from mbexec import FragmentSets, InputError, Plan, expand
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyKeywords
 
-__all__ = ["make_plan", "returns_total"]
+__all__ = ["cluster_properties", "make_plan", "returns_total"]
 
 _AUTO = "(auto)"
+_KEPT = ("auto", "all", "none")
 _MOST = 20_000_000
 
 
@@ -26,6 +27,7 @@ def make_plan(spec: ManyBodyInput) -> Plan:
         raise InputError(f"The driver is {driver!r}; allowed are energy, gradient and hessian.")
     if keywords.embedding_charges:
         raise InputError("embedding_charges are not supported; leave them out.")
+    cluster_properties(spec)
     levels = _levels(keywords, nfr, list(spec.specification.specification))
     max_nbody = max(n for n in levels if isinstance(n, int))
     whole_only = _whole_only(keywords, max_nbody == nfr)
@@ -58,6 +60,19 @@ def returns_total(spec: ManyBodyInput) -> bool:
     return spec.specification.driver.value != "energy" if given is None else bool(given)
 
 
+def cluster_properties(spec: ManyBodyInput) -> str:
+    """Which fragments' own properties the result holds: "auto", "all" or "none"."""
+    given = spec.specification.extras.get("mbexec", {})
+    if isinstance(given, Mapping) and set(given) <= {"cluster_properties"}:
+        wanted: str = given.get("cluster_properties", "auto")
+        if wanted in _KEPT:
+            return wanted
+    raise InputError(
+        f'specification.extras["mbexec"] = {given!r:.80} can\'t be used; '
+        'it may hold cluster_properties, which is "auto", "all" or "none".'
+    )
+
+
 def _fragments(spec: ManyBodyInput) -> int:
     fragments = spec.molecule.fragments
     if len(fragments) < 2:
@@ -65,8 +80,6 @@ def _fragments(spec: ManyBodyInput) -> int:
             "The molecule has one fragment; a many-body expansion needs two or more. "
             "Part them by lines of -- in molecule.geometry, or give molecule.fragments."
         )
-    if [int(atom) for atoms in fragments for atom in atoms] != list(range(len(spec.molecule.symbols))):
-        raise InputError("The fragments' atoms are not in the order of the molecule; sort the atoms by fragment.")
     return len(fragments)
 
 
