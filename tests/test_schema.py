@@ -522,7 +522,7 @@ LJ = {"program": "model-potential", "method": "lj"}
                 value,
                 'a table of [program.LABEL] labels by number of bodies, such as {1 = "high", supersystem = "low"}',
             )
-            for value in (2, "high", ["high"], {}, {"one": "high"}, {"0": "high"}, {"1": 5}, {True: "high"})
+            for value in (2, "high", ["high"], {}, *({key: "high"} for key in ("one", "0", "01", True)), {"1": 5})
         ),
         ("mbe.return_total_data", "yes", "true or false"),
         ("mbe.supersystem_ie_only", 1, "true or false"),
@@ -679,7 +679,7 @@ BOTH = {"file": "cluster.xyz"}
         ),
         pytest.param(
             {"mbe": {"supersystem_ie_only": True, "max_nbody": 2}},
-            "supersystem_ie_only needs max_nbody to be the number of fragments; leave one of them out.",
+            "supersystem_ie_only needs max_nbody to be the number of fragments; change one of them.",
             id="supersystem_ie_only with max_nbody",
         ),
         pytest.param(

@@ -40,7 +40,8 @@ def _is_levels(value: Any) -> bool:
 
 
 def _is_level(key: Any) -> bool:
-    return key == "supersystem" or (str(key).isdecimal() and not isinstance(key, bool) and int(key) > 0)
+    """Whether it is a number as one writes it: 1 but not 01, which would be two names for one level."""
+    return key == "supersystem" or (str(key).isdecimal() and not isinstance(key, bool) and not str(key).startswith("0"))
 
 
 def _one_of(*words: str) -> _Rule:

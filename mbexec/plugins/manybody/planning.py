@@ -130,7 +130,8 @@ def _whole_only(keywords: ManyBodyKeywords, complete: bool) -> bool:
     if not keywords.supersystem_ie_only:
         return False
     if not complete:
-        raise InputError("supersystem_ie_only needs max_nbody to be the number of fragments; leave one of them out.")
+        what = "the highest of levels" if keywords.levels else "max_nbody"
+        raise InputError(f"supersystem_ie_only needs {what} to be the number of fragments; change one of them.")
     if "vmfc" in [bsse.value for bsse in keywords.bsse_type]:
         raise InputError("supersystem_ie_only saves nothing with vmfc; use cp or nocp, or leave it out.")
     return True

@@ -1,0 +1,167 @@
+"""What crosses a process boundary arrives unchanged, whatever it holds: plain pickle of every public data class."""
+
+import pickle
+import struct
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import mbexec
+from mbexec.core.context import Cluster, Context
+from tests.systems import argon, job
+
+NOT_DATA = {"ArraySum", "Level", "RunResult", "Work"}  # tools of a run; RunResult travels in tests/test_public.py
+
+text = st.text(max_size=20)
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+counts = st.integers(0, 10**9)
+names = st.text(min_size=1, max_size=10)
+
+
+def same(one, other):
+    """Equal in type and content, floats to the last bit: NaN is NaN, -0.0 is not 0.0."""
+    assert type(one) is type(other)
+    if attrs.has(type(one)):
+        for field in attrs.fields(type(one)):
+            same(getattr(one, field.name), getattr(other, field.name))
+    elif isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    elif isinstance(one, Mapping):
+        assert list(one) == list(other)
+        for key in one:
+            same(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            same(a, b)
+    elif isinstance(one, float):
+        assert struct.pack("d", one) == struct.pack("d", other)
+    else:
+        assert one == other
+
+
+def values():
+    """What a program may give for a fragment of a few atoms."""
+    return st.integers(1, 3).flatmap(
+        lambda nat: st.fixed_dictionaries(
+            {"energy": numbers},
+            optional={
+                "gradient": arrays(np.float64, (nat, 3), elements=numbers),
+                "hessian": arrays(np.float64, (3 * nat, 3 * nat), elements=numbers),
+            },
+        )
+    )
+
+
+def expansions():
+    """Expansions of up to four fragments."""
+    return st.builds(
+        lambda nfr, share, bsse, total: mbexec.expand(
+            mbexec.FragmentSets.full(nfr, max(1, int(share * nfr))),
+            bsse_type=bsse,
+            levels=dict.fromkeys(range(1, max(1, int(share * nfr)) + 1), "(auto)"),
+            return_total_data=total,
+        ),
+        st.integers(2, 4),
+        st.floats(0, 1),
+        st.lists(st.sampled_from(["nocp", "cp", "vmfc"]), min_size=1, unique=True),
+        st.booleans(),
+    )
+
+
+def clusters():
+    """The arrays of a parent molecule, whatever they say."""
+    return st.integers(1, 4).flatmap(
+        lambda nat: st.builds(
+            Cluster,
+            name=text,
+            symbols=arrays(np.dtype("<U2"), nat, elements=st.sampled_from(["H", "He", "Ar"])),
+            geometry=arrays(np.float64, (nat, 3), elements=numbers),
+            masses=arrays(np.float64, nat, elements=numbers),
+            fragments=st.just((np.arange(nat, dtype=np.int32),)),
+            charges=st.tuples(numbers),
+            multiplicities=st.tuples(numbers),
+            fix_symmetry=st.sampled_from([None, "c1"]),
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return mbexec.plan(job(argon(4))).spec
+
+
+fragments = st.lists(counts, min_size=1, max_size=5).map(tuple)
+tasks = st.builds(mbexec.Task, counts, text, fragments, fragments)
+failures = st.builds(mbexec.TaskError, text, text)
+results = st.builds(
+    mbexec.TaskResult, counts, values(), st.none() | failures, numbers, numbers, numbers, text, st.none() | st.binary()
+)
+run_settings = st.builds(
+    mbexec.RunSettings, names, names, st.lists(names).map(tuple), st.none() | names, counts, st.sampled_from(["cost"])
+)
+task_settings = st.builds(mbexec.TaskSettings, counts, numbers, st.none() | numbers, counts, st.none() | text, counts)
+levels = st.builds(
+    mbexec.LevelReport,
+    *(counts for _ in range(5)),
+    *(numbers for _ in range(2)),
+    *(st.none() | numbers for _ in range(3)),
+)
+reports = st.builds(mbexec.RunReport, text, text, counts, numbers, numbers, st.lists(levels).map(tuple))
+DATA = {
+    "Contribution": st.builds(mbexec.Contribution, text, counts, text, st.booleans()),
+    "Expansion": expansions(),
+    "FragmentDone": st.builds(mbexec.FragmentDone, tasks, results, st.booleans()),
+    "FragmentSets": st.builds(mbexec.FragmentSets.full, st.integers(1, 6), st.integers(1, 3)),
+    "LevelDone": st.builds(mbexec.LevelDone, levels),
+    "LevelReport": levels,
+    "LevelStarted": st.builds(mbexec.LevelStarted, counts, counts),
+    "NeedContext": st.builds(mbexec.NeedContext, text),
+    "Plan": expansions(),
+    "PlannedLevel": st.builds(mbexec.PlannedLevel, counts, counts, counts),
+    "RunConfig": st.builds(
+        mbexec.RunConfig,
+        run_settings,
+        task_settings,
+        st.dictionaries(names, st.dictionaries(names, counts | numbers | text)),
+        st.dictionaries(names, text),
+    ),
+    "RunDone": st.builds(mbexec.RunDone, reports),
+    "RunReport": reports,
+    "RunSettings": run_settings,
+    "RunStarted": st.builds(mbexec.RunStarted, text, text, counts, st.lists(st.tuples(counts, counts)).map(tuple)),
+    "Task": tasks,
+    "TaskError": failures,
+    "TaskResult": results,
+    "TaskSettings": task_settings,
+}
+
+
+def test_every_public_data_class_is_here():
+    """A new one needs its strategy."""
+    classes = {name for name in mbexec.__all__ if attrs.has(getattr(mbexec, name, None))}
+    assert set(DATA) == classes - NOT_DATA
+
+
+@pytest.mark.parametrize("name", DATA)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_data_arrives_unchanged(name, data, spec):
+    """Every field, to the last bit."""
+    thing = data.draw(DATA[name])
+    if name == "Plan":
+        thing = mbexec.Plan(spec, thing)
+    same(pickle.loads(pickle.dumps(thing)), thing)
+
+
+@settings(deadline=None, max_examples=50)
+@given(cluster=clusters(), task=task_settings, bodies=st.booleans(), stripped=st.frozensets(names))
+def test_contexts_arrive_unchanged(cluster, task, bodies, stripped):
+    """What a worker gets once: cluster, settings and all."""
+    context = Context(cluster, {}, {"mine": "mine:Mine"}, task, bodies, stripped)
+    same(pickle.loads(pickle.dumps(context)), context)
