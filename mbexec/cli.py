@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import psutil
 from rich.console import Console
 
 from mbexec import MbexecError, RunResult
@@ -24,10 +23,16 @@ from mbexec.core.logs import configure
 from mbexec.core.manager import installed_plugins
 from mbexec.core.program import node_settings
 from mbexec.core.schema import open_spec
+from mbexec.stopping import INTERRUPTED, run_until_stopped
+
+if TYPE_CHECKING:
+    from qcmanybody.models.v2 import ManyBodyInput
+
+    from mbexec.core.settings import RunConfig
 
 __all__ = ["main"]
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 _DEFAULTS = {"run.reporters": ["progress"]}
 
 
@@ -103,8 +108,12 @@ def run(
     if output is not None:
         _check_output(output)
     spec, config = engine.read_job(job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS)
-    with _interruptible():
-        found = engine.execute(spec, config)
+    stop = threading.Event()
+    found = _run(spec, config, stop)
+    if stop.is_set() and not found.result.success:
+        done = sum(level.executed + level.reused - level.failed for level in found.report.levels)
+        click.echo(f"Interrupted: {done} of {len(found.plan)} fragment calculations are done.", err=True)
+        sys.exit(INTERRUPTED)
     try:
         if output is not None:
             _write(output, found.result)
@@ -113,29 +122,14 @@ def run(
     sys.exit(DONE if found.result.success else FAILED)
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM or SIGHUP stop the run, which waits for what its executor can't stop; a second one leaves."""
-
-    def leave(*_: object) -> None:
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
-        os._exit(INTERRUPTED)
-
-    def stop(*_: object) -> None:
-        for number in signals:
-            signal.signal(number, leave)
-        click.echo("Stopping; fragments that can't be stopped are waited for. Ctrl-C again leaves at once.", err=True)
-        raise KeyboardInterrupt
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in signals}
+def _run(spec: ManyBodyInput, config: RunConfig, stop: threading.Event) -> RunResult:
+    """The run, which sets `stop` when it is told to stop."""
     try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is not leave:  # once told to stop, a second one leaves until the very end
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return run_until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
+    except MbexecError as error:
+        if stop.is_set():  # its workers were killed
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _check_output(path: Path) -> None:

@@ -4,7 +4,6 @@ import inspect
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from mbexec import cli, hookimpl
 from mbexec.core.manager import installed_plugins
 from tests.systems import WATER_TRIMER
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
 JOB = f'''
 [molecule]
@@ -442,65 +441,6 @@ def test_an_executor_that_breaks(jobfile, install):
     done = mbexec_("run", jobfile, "-q", "-e", "broken")
     assert done.exit_code == FAILED
     assert done.stderr == "Error: The executor 'broken' broke: OSError: the cable is cut\n"
-
-
-WAITER = """
-    import sys
-    import time
-
-    class Waiter:
-        name = "waiter"
-        thread_safe = True
-
-        @staticmethod
-        def found(raise_error=False):
-            return True
-
-        def compute(self, input_data, config):
-            time.sleep(0.5)  # until the main thread, which started this one, waits for it
-            print("running", flush=True)
-            sys.stdin.read()
-            raise RuntimeError("nobody waits for this")
-"""
-
-
-STOPPING = "Stopping; fragments that can't be stopped are waited for. Ctrl-C again leaves at once.\n"
-
-
-@pytest.fixture
-def waiting(jobfile, install):
-    """Start a run, and give its process when a fragment runs that ends only with its standard input."""
-    site = install("strange-things", {"waiter": "Waiter"}, source=WAITER, group="mbexec.programs")
-
-    def start(executor):
-        words = ["run", jobfile, "-q", "-e", executor, "-w", "1", "--set", "program.program=waiter"]
-        words += ["--set", "mbe.bsse_type=nocp"]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        running = subprocess.Popen([*COMMAND, *words], env={**os.environ, "PYTHONPATH": str(site)}, text=True, **pipes)
-        assert running.stdout.readline() == "running\n"
-        return running
-
-    return start
-
-
-@pytest.mark.parametrize("executor", ["serial", "threads"])
-def test_interrupted(waiting, executor):
-    """Ctrl-C while a fragment runs: what is waited for, and exit code 130."""
-    with waiting(executor) as running:
-        running.send_signal(signal.SIGINT)
-        _, errors = running.communicate()
-    assert running.returncode == INTERRUPTED
-    assert errors == f"{STOPPING}Interrupted.\n"
-
-
-def test_interrupted_twice(waiting):
-    """A second Ctrl-C does not wait, whatever runs."""
-    with waiting("threads") as running:
-        running.send_signal(signal.SIGINT)
-        assert running.stderr.readline() == STOPPING
-        running.send_signal(signal.SIGINT)
-        assert running.wait() == INTERRUPTED
-        assert running.stderr.read() == ""
 
 
 def test_done(jobfile):

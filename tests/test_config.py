@@ -301,6 +301,7 @@ REFUSED = {
     "run.store": ["", 5],
     "run.workers": [0, -1, 2.0, True, "two"],
     "run.schedule": ["size", 1, ["cost"]],
+    "run.grace": [-1, "25", True, float("inf")],
     "task.ncores": [0, 1.5, False, "all", {"x": 1}],
     "task.memory": [0, -1.0, float("inf"), float("nan"), "2 GB", True],
     "task.timeout": [0, "1 h", float("inf")],
@@ -315,6 +316,7 @@ ALLOWED = {
     "run.store": "the name of a store",
     "run.workers": "a whole number from 1 up",
     "run.schedule": '"cost" or "nbody"',
+    "run.grace": "a number of seconds from 0 up",
     "task.ncores": "a whole number from 1 up",
     "task.memory": "a number of GiB above 0",
     "task.timeout": "a number of seconds above 0",
@@ -383,7 +385,7 @@ def test_a_wrong_value_that_is_overridden_is_still_wrong(tables, project):
         config_of(tables, workers=1)
 
 
-RUN = "run.executor, run.planner, run.reporters, run.store, run.workers, run.schedule"
+RUN = "run.executor, run.planner, run.reporters, run.store, run.workers, run.schedule, run.grace"
 TASK = "task.ncores, task.memory, task.timeout, task.retries, task.scratch_directory, task.nnodes"
 
 

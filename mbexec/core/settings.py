@@ -21,6 +21,10 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
+def _is_not_negative(value: Any) -> bool:
+    return _is_positive(value) or (isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0)
+
+
 def is_text(value: Any) -> bool:
     """Whether it is text, and not empty."""
     return isinstance(value, str) and bool(value)
@@ -51,6 +55,8 @@ class RunSettings:
     schedule
         "cost": fragments that don't depend on each other run together, costliest first; "nbody": monomers, dimers,
         ... one level after the other.
+    grace
+        Seconds that running fragments have to finish when the command line is told to stop (Ctrl-C, SIGTERM).
     """
 
     executor: str = _setting("threads", "the name of an executor", is_text)
@@ -59,6 +65,7 @@ class RunSettings:
     store: str | None = _setting(None, "the name of a store", is_text)
     workers: int = _setting(0, "a whole number from 1 up", is_whole(1))
     schedule: str = _setting("cost", '"cost" or "nbody"', lambda v: v in ("cost", "nbody"))
+    grace: float = _setting(25.0, "a number of seconds from 0 up", _is_not_negative)
 
 
 @frozen

@@ -1,0 +1,119 @@
+"""Ctrl-C and a scheduler's signals on the command line: start nothing new, finish what runs, then kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import TypeVar
+
+import click
+import psutil
+from attrs import define, field
+from rich.console import Console
+
+__all__ = ["INTERRUPTED", "run_until_stopped"]
+
+INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TO_END = 3.0  # seconds for a run to end in good order after its child processes were killed
+
+T = TypeVar("T")
+
+
+def run_until_stopped(job: Callable[[], T], stop: threading.Event, grace: float) -> T:
+    """Run a job that drains when `stop` is set, and set it on SIGINT, SIGTERM or SIGHUP.
+
+    The job has a thread of its own in which SIGINT is blocked: Ctrl-C reaches every process of a terminal, but those
+    that the job starts inherit the block, so that programs finish the fragments they are at.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    stop
+        Tells the job to start nothing new.
+    grace
+        Seconds after the first signal until child processes are killed. A second signal kills at once. A job that
+        does not end even then is left behind with the process.
+
+    Returns
+    -------
+    Whatever the job returns; what it raises is raised.
+    """
+    outcome = Future[T]()
+    thread = threading.Thread(target=copy_context().run, args=(_into, outcome, job), name="mbexec", daemon=True)
+    stopping = _Stopping(stop, grace)
+    with stopping.listening():
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+            stopping.enforce(thread)
+    return outcome.result()
+
+
+def _into(outcome: Future[T], job: Callable[[], T]) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        outcome.set_result(job())
+    except BaseException as error:
+        outcome.set_exception(error)
+
+
+@define(eq=False)
+class _Stopping:
+    """Whether and since when the run is being stopped."""
+
+    stop: threading.Event
+    grace: float
+    _deadline: float = field(default=0.0, init=False)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to signals; when told to stop, until the very end of the process."""
+        before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            if not self.stop.is_set():
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    def enforce(self, thread: threading.Thread) -> None:
+        """Kill what the run has started when its time is over."""
+        if self.stop.is_set() and thread.is_alive() and time.monotonic() > self._deadline:
+            _kill_children()
+            thread.join(_TO_END)
+            if thread.is_alive():
+                _leave()
+
+    def _heard(self, number: int, _: object) -> None:
+        if self.stop.is_set():
+            _leave()
+        self._deadline = time.monotonic() + self.grace
+        self.stop.set()
+        name = signal.Signals(number).name
+        told = f"Stopping ({name}): nothing new is started, what runs has {self.grace:g} s to finish. Ctrl-C kills it."
+        click.echo(told, err=True)
+
+
+def _kill_children() -> None:
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _leave() -> None:
+    """End this process at once, and the terminal with a cursor."""
+    _kill_children()
+    console = Console(stderr=True)
+    console.show_cursor()
+    console.file.flush()
+    os._exit(INTERRUPTED)

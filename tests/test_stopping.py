@@ -1,0 +1,161 @@
+"""Ctrl-C, SIGTERM and SIGHUP on the command line, with real processes and signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tests.systems import argon
+
+INTERRUPTED = 130
+COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
+JOB = f'''
+[molecule]
+geometry = """
+{argon(3)}
+"""
+[mbe]
+bsse_type = "nocp"
+[program]
+program = "waiter"
+[run]
+reporters = []
+workers = 1
+'''
+WAITER = """
+    import subprocess
+    import sys
+
+    from qcelemental.models.v2 import AtomicInput
+
+    from mbexec.core.potential import ModelPotential
+
+    CHILD = "import sys; print('running', flush=True); sys.stdin.readline()"
+
+    class Waiter:
+        \"\"\"The model potential, once a line has come on standard input: in Python, or read by a child process.\"\"\"
+
+        name = "waiter"
+        thread_safe = True
+
+        @staticmethod
+        def found(raise_error=False):
+            return True
+
+        def compute(self, input_data, config):
+            if input_data.specification.model.method == "child":
+                subprocess.run([sys.executable, "-c", CHILD], check=True)
+            else:
+                print("running", flush=True)
+                sys.stdin.readline()
+            model = {"method": "lj"}
+            plain = input_data.specification.model_dump() | {"program": "model-potential", "model": model}
+            return ModelPotential().compute(AtomicInput(molecule=input_data.molecule, specification=plain), config)
+"""
+
+
+def told(name, grace=25):
+    return f"Stopping ({name}): nothing new is started, what runs has {grace} s to finish. Ctrl-C kills it.\n"
+
+
+@pytest.fixture
+def waiting(tmp_path, install):
+    """Start a run in a process group of its own, as a shell does, and give it once a fragment runs."""
+    site = install("strange-things", {"waiter": "Waiter"}, source=WAITER, group="mbexec.programs")
+    path = tmp_path / "job.toml"
+    path.write_text(JOB)
+    started = []
+
+    def start(method, executor="threads", grace=25):
+        words = ["run", path, "-e", executor, "--set", f"program.method={method}", "--set", f"run.grace={grace}"]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        environ = {**os.environ, "PYTHONPATH": str(site)}
+        running = subprocess.Popen(
+            [*COMMAND, *map(str, words)], env=environ, text=True, start_new_session=True, **pipes
+        )
+        started.append(running)
+        assert running.stdout.readline() == "running\n"
+        return running
+
+    yield start
+    for running in started:
+        running.kill()
+        running.communicate()
+
+
+def children(running):
+    return psutil.Process(running.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize("method", ["python", "child"])
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_runs_is_finished(waiting, executor, method, name):
+    """A signal, and Ctrl-C as the whole terminal gets it: the fragment that runs ends well, and no other starts."""
+    running = waiting(method, executor)
+    if name == "SIGINT":
+        os.killpg(running.pid, signal.SIGINT)
+    else:
+        running.send_signal(getattr(signal, name))
+    assert running.stderr.readline() == told(name)
+    out, errors = running.communicate("go on\n" * 7)
+    assert running.returncode == INTERRUPTED
+    begun = 1 + out.count("running")  # threads keep one task waiting for each worker, which has begun
+    assert begun <= 2
+    assert errors == f"Interrupted: {begun} of 7 fragment calculations are done.\n"
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "loky"])
+def test_child_processes_are_killed_after_the_grace_time(waiting, executor):
+    """A program that does not end in time goes, and the run ends with it; nothing is left behind."""
+    running = waiting("child", executor, grace=0.2)
+    left = children(running)
+    assert left
+    running.send_signal(signal.SIGTERM)
+    _, errors = running.communicate()
+    assert running.returncode == INTERRUPTED
+    assert errors.startswith(told("SIGTERM", 0.2))
+    psutil.wait_procs(left, timeout=10)
+    assert [process for process in left if process.is_running() and process.status() != "zombie"] == []
+
+
+def test_what_cannot_be_killed_is_left_with_the_process(waiting):
+    """A fragment inside Python that hangs does not keep the run beyond its grace time."""
+    running = waiting("python", "threads", grace=0)
+    begin = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    assert running.wait(30) == INTERRUPTED
+    assert time.monotonic() - begin < 20
+
+
+@pytest.mark.parametrize("method", ["python", "child"])
+def test_a_second_signal_does_not_wait(waiting, method):
+    """Whatever runs ends at once."""
+    running = waiting(method)
+    left = children(running)
+    running.send_signal(signal.SIGINT)
+    assert running.stderr.readline() == told("SIGINT")
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == INTERRUPTED
+    assert "Interrupted" not in running.stderr.read()
+    psutil.wait_procs(left, timeout=10)
+    assert [process for process in left if process.is_running() and process.status() != "zombie"] == []
+
+
+def test_a_run_that_ends_well_all_the_same(waiting):
+    """Told to stop while its last fragment runs, it shows its result."""
+    running = waiting("python", "serial")
+    for _ in range(6):
+        running.stdin.write("go on\n")
+        running.stdin.flush()
+        assert running.stdout.readline() == "running\n"
+    running.send_signal(signal.SIGINT)
+    assert running.stderr.readline() == told("SIGINT")
+    out, errors = running.communicate("go on\n")
+    assert running.returncode == 0
+    assert errors == ""
+    assert "no counterpoise correction (nocp)" in out
