@@ -16,10 +16,10 @@ from typing import Any
 
 import attrs
 import platformdirs
-import psutil
 from attrs import frozen
 
 from mbexec.core.errors import ConfigError
+from mbexec.core.resources import granted_cores, granted_memory
 from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
 
 __all__ = [
@@ -241,11 +241,10 @@ def _from_qcengine(environment: Mapping[str, str]) -> list[tuple[str, dict[str, 
 
 
 def _split_machine(run: dict[str, Any], task: dict[str, Any], origin: dict[str, str]) -> None:
-    """Divide the cores and the memory that this process may use among the workers."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = psutil.virtual_memory().total / 2**30
-    source = "split of the machine"
+    """Divide the cores and the memory that this process is granted among the workers."""
+    cores, memory = granted_cores(os.environ), granted_memory(os.environ)
     if "workers" not in run:
-        run["workers"] = max(1, cores // task.get("ncores", 1))
-        origin["run.workers"] = source
-    _fill(task, origin, [(source, {"ncores": 1, "memory": float(f"{0.9 * memory / run['workers']:.4g}")})])
+        run["workers"] = int(max(1, cores.amount // task.get("ncores", 1)))
+        origin["run.workers"] = f"split of {cores.source}"
+    share = float(f"{0.9 * memory.amount / run['workers']:.4g}")
+    _fill(task, origin, [(f"split of {cores.source}", {"ncores": 1}), (f"split of {memory.source}", {"memory": share})])
