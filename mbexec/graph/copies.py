@@ -199,11 +199,17 @@ def _same_objects(old: list[Any], new: list[Any]) -> bool:
 
 @lru_cache(maxsize=4096)
 def plain_kind(kind: type) -> bool:
-    """Whether instances are nothing but their attributes: no list, no exception, nothing written in C."""
-    return all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
+    """Whether instances are nothing but their attributes: no list, no exception, no lock, nothing written in C.
+
+    Classes written in C are told by instances larger than their attributes take.
+    """
+    slots = sum(isinstance(value, types.MemberDescriptorType) for base in kind.__mro__ for value in vars(base).values())
+    pointers = slots + (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0)
+    made_here = all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
+    return made_here and kind.__basicsize__ == object.__basicsize__ + pointers * object.__basicsize__ // 2
 
 
-_HEAP_TYPE = 1 << 9  # set for classes that are made by a class statement
+_HEAP_TYPE = 1 << 9  # set for classes that are made while a program runs
 
 
 def frozen_kind(kind: type) -> bool:

@@ -34,7 +34,7 @@ class ParallelExecutionError(MbexecError):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names: tuple[str, ...] = ("message", "failed_nodes", "partial_results")
-        if "message" not in kwargs and not (args and isinstance(args[0], str)):
+        if "message" in kwargs or not (args and isinstance(args[0], str)):
             names = names[1:]
         given = dict(zip(names, args, strict=False)) | kwargs
         if len(args) > len(names) or given.keys() - {"message", "failed_nodes", "partial_results"}:

@@ -15,7 +15,7 @@ from mbexec.graph.contract import BaseNode, NodeResult, RunContext
 from mbexec.graph.errors import ParallelExecutionError
 from mbexec.graph.fields import Reducer
 from mbexec.graph.merging import merge_all
-from mbexec.graph.running import cancel, checked_timeout, run_node
+from mbexec.graph.running import cancel, checked_timeout, read, run_node
 from mbexec.graph.slots import Slot, lending
 from mbexec.graph.voting import merge_majority
 
@@ -173,6 +173,7 @@ class ParallelExecutor(Generic[StateT]):
                 return place, await run_node(node, start, timeout)
 
         def ended(task: asyncio.Task[tuple[int, NodeResult[StateT]]]) -> None:
+            read(task)
             running.discard(task)
             done.append(task)
             news.set()

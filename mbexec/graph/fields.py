@@ -12,11 +12,11 @@ from mbexec.graph.content import attributes
 from mbexec.graph.contract import RunContext
 from mbexec.graph.copies import plain_kind
 
-__all__ = ["GONE", "Field", "Reducer", "annotated_reducers", "fields_of", "has_fields", "with_fields"]
+__all__ = ["Field", "Reducer", "annotated_reducers", "fields_of", "gone", "has_fields", "with_fields"]
 
 Reducer: TypeAlias = Callable[[Any, Any], Any]
 
-GONE: Any = type("Gone", (), {"__repr__": lambda self: "nothing"})()
+gone: Any = type("Gone", (), {"__repr__": lambda self: "nothing"})()
 """Stands for the value of a field that is not there."""
 
 
@@ -84,7 +84,7 @@ def with_fields(context: RunContext[Any], changed: Mapping[Field, Any]) -> RunCo
 
 
 def _put_item(into: dict[Any, Any], key: Any, value: Any) -> None:
-    if value is GONE:
+    if value is gone:
         into.pop(key, None)
     else:
         into[key] = value
@@ -98,7 +98,7 @@ def _put_attribute(state: Any, name: str, value: Any) -> None:
         if held is not None and not declared and (name in held or inner == "__pydantic_extra__"):
             _put_item(held, name, value)
             return
-    if value is GONE:
+    if value is gone:
         object.__delattr__(state, name)
         return
     object.__setattr__(state, name, value)

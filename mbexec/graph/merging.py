@@ -14,9 +14,9 @@ from mbexec.graph.content import same
 from mbexec.graph.contract import NodeResult, RunContext, name_of
 from mbexec.graph.copies import copy_of
 from mbexec.graph.errors import MergeError
-from mbexec.graph.fields import GONE, Field, Reducer, annotated_reducers, fields_of, has_fields, with_fields
+from mbexec.graph.fields import Field, Reducer, annotated_reducers, fields_of, gone, has_fields, with_fields
 
-__all__ = ["Change", "Conflict", "changes", "merge_all", "merged_value", "reducers_for"]
+__all__ = ["Change", "Conflict", "changes", "merge_all", "merge_field", "merged_value", "reducers_for"]
 
 Earlier: TypeAlias = Callable[[int, int], bool]
 
@@ -58,11 +58,14 @@ def changes(
     """What a node changed, by field."""
     found = {}
     for field in {**before, **after}:
-        old, new = before.get(field, GONE), after.get(field, GONE)
-        if same(old, new):
-            continue
+        old, new = before.get(field, gone), after.get(field, gone)
+        try:
+            if same(old, new):
+                continue
+        except TypeError as error:
+            raise MergeError(f"The field {field} can't be compared: {error}", [], []) from error
         reducer = reducers.get(str(field))
-        if reducer is not None and new is not GONE:
+        if reducer is not None and new is not gone:
             found[field] = Change(writer, "reduce", _brought(old, new, reducer))
         elif _grew(old, new):
             found[field] = Change(writer, "grew", new[len(old) :])
@@ -128,7 +131,7 @@ def merged_value(base: Any, entries: Sequence[Change], reducer: Reducer | None, 
     if amounts and reducer is not None:
         value = copy_of(value, {})  # a reducer may change what it is given
         for brought in amounts:
-            value = brought if value is GONE or value is None else reducer(value, copy_of(brought, {}))
+            value = brought if value is gone or value is None else reducer(value, copy_of(brought, {}))
     return value
 
 
@@ -151,7 +154,7 @@ def merge_all(results: Sequence[NodeResult[Any]], given: Mapping[str, Reducer] |
     names = [f"{name_of(result.node)} (node {place})" for place, result in enumerate(results)]
     merged = {
         field: merge_field(
-            field, befores[0].get(field, GONE), found, reducers, lambda one, other: False, names, results
+            field, befores[0].get(field, gone), found, reducers, lambda one, other: False, names, results
         )
         for field, found in entries.items()
     }
@@ -182,6 +185,8 @@ def merge_field(
             list(results),
         ) from None
     except Exception as error:
+        if reducer is None:
+            raise
         writers = " and ".join(names[entry.writer] for entry in entries[:2])
         raise MergeError(
             f"The reducer of the field {field} failed on what {writers} left: {error}.", [], list(results)
@@ -196,7 +201,7 @@ def _in_common(afters: Sequence[Mapping[Field, Any]]) -> dict[Field, Any]:
     """What nodes may have started from, told by what they left: what all have, and what all lists begin with."""
     found = {}
     for field in {field: None for after in afters for field in after}:
-        values = [after.get(field, GONE) for after in afters]
+        values = [after.get(field, gone) for after in afters]
         if all(same(values[0], value) for value in values[1:]):
             found[field] = values[0]
         elif all(type(value) is list for value in values):

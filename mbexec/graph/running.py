@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mbexec.graph.contract import End, NodeResult, RunContext, name_of
 
-__all__ = ["cancel", "checked_timeout", "run_node"]
+__all__ = ["cancel", "checked_timeout", "read", "run_node"]
 
 StateT = TypeVar("StateT")
 
@@ -46,6 +46,12 @@ def checked_timeout(timeout: float | None) -> float | None:
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout = {timeout!r} must be a positive number of seconds, or None.")
     return timeout
+
+
+def read(task: asyncio.Task[Any]) -> None:
+    """Look at what a task raised, so that nobody logs that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

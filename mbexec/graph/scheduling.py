@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from mbexec.graph.contract import End, NodeResult, RunContext, name_of
 from mbexec.graph.errors import GraphError, MergeError
 from mbexec.graph.limits import Limit
-from mbexec.graph.running import cancel, run_node
+from mbexec.graph.running import cancel, read, run_node
 from mbexec.graph.tracking import GraphRun, Member
 
 __all__ = ["GraphStep", "Scheduler"]
@@ -164,6 +164,7 @@ class Scheduler(Generic[StateT]):
         return 0.0
 
     def _over(self, task: asyncio.Task[NodeResult[StateT]]) -> None:
+        read(task)
         for name in self._running[task].member.limits:
             self._limits[name].give_back()
         self._ended.append(task)

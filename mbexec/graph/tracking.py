@@ -9,8 +9,8 @@ from attrs import evolve, frozen
 
 from mbexec.graph.contract import End, NodeResult, RunContext
 from mbexec.graph.copies import copy_of
-from mbexec.graph.errors import GraphError
-from mbexec.graph.fields import GONE, Field, Reducer, fields_of, has_fields, with_fields
+from mbexec.graph.errors import GraphError, MergeError
+from mbexec.graph.fields import Field, Reducer, fields_of, gone, has_fields, with_fields
 from mbexec.graph.limits import Retry
 from mbexec.graph.merging import Change, changes, merge_field, reducers_for
 
@@ -89,19 +89,30 @@ class GraphRun(Generic[StateT]):
         """Keep a node's result and what it changed; the result says so if that is not allowed."""
         member = self.members[place]
         if result.error is None:
-            whole = not has_fields(self.start.state)
-            if whole or type(result.context.state) is type(self.start.state):
-                before = fields_of(result.start or self.start, whole=whole)
-                found = changes(place, before, fields_of(result.context, whole=whole), self._reducers)
-                error = _strays(member, found)
-                self._note(place, found)
-            else:
-                error = _changed_type(member, self.start.state, result.context.state)
-            if error is not None:
-                self._logs.pop(place, None)
+            try:
+                self._note(place, self._allowed(member, place, result))
+            except (GraphError, MergeError) as error:
                 result = evolve(result, error=error, next_node=End)
         self.results[member.name] = result
         return result
+
+    def _allowed(self, member: Member, place: int, result: NodeResult[StateT]) -> dict[Field, Change]:
+        """What a node changed; an error if it may not."""
+        whole, before, after = not has_fields(self.start.state), self.start.state, result.context.state
+        if not whole and type(after) is not type(before):
+            raise GraphError(
+                f"{member.name} left a state of type {type(after).__name__}, but in a graph it stays of one type; "
+                f"here that is {type(before).__name__}."
+            )
+        started = fields_of(result.start or self.start, whole=whole)
+        found = changes(place, started, fields_of(result.context, whole=whole), self._reducers)
+        strays = [str(field) for field in found if field.part == "state" and field.name not in (member.writes or ())]
+        if member.writes is not None and strays:
+            said = ", ".join(sorted(member.writes)) or "nothing"
+            raise GraphError(
+                f"{member.name} changed {', '.join(strays)}, but said that it writes {said}; add it to writes."
+            )
+        return found
 
     def forget(self, place: int) -> None:
         """Forget what a node changed: all that depend on it have ended, and one of them knows."""
@@ -111,7 +122,7 @@ class GraphRun(Generic[StateT]):
         log = self._joined(self.needs[place])
         for name, change in found.items():
             # The context stays with whoever takes the result, so the value is copied.
-            own = change if change.value is GONE else change._replace(value=copy_of(change.value, {}))
+            own = change if change.value is gone else change._replace(value=copy_of(change.value, {}))
             # What a node set takes the place of all that it knew of.
             log[name] = (own,) if own.kind == "set" else (*log.get(name, ()), own)
         self._logs[place] = log
@@ -131,7 +142,7 @@ class GraphRun(Generic[StateT]):
         merged = {
             name: merge_field(
                 name,
-                self._fields.get(name, GONE),
+                self._fields.get(name, gone),
                 entries,
                 self._reducers,
                 self.is_before,
@@ -153,19 +164,3 @@ class GraphRun(Generic[StateT]):
                     seen.add(needed)
                     look.append(needed)
         return False
-
-
-def _strays(member: Member, found: Mapping[Field, Change]) -> GraphError | None:
-    """Whether a node changed fields that it did not say it writes."""
-    strays = [str(field) for field in found if field.part == "state" and field.name not in (member.writes or ())]
-    if member.writes is None or not strays:
-        return None
-    said = ", ".join(sorted(member.writes)) or "nothing"
-    return GraphError(f"{member.name} changed {', '.join(strays)}, but said that it writes {said}; add it to writes.")
-
-
-def _changed_type(member: Member, before: Any, after: Any) -> GraphError:
-    return GraphError(
-        f"{member.name} left a state of type {type(after).__name__}, but in a graph it stays of one type; "
-        f"here that is {type(before).__name__}."
-    )

@@ -45,7 +45,7 @@ class Vote:
         return len(self.groups) == 1 and not self.failed
 
 
-def count(results: Sequence[NodeResult[Any]], key: Callable[[Any], Any] | None) -> Vote:
+def _count(results: Sequence[NodeResult[Any]], key: Callable[[Any], Any] | None) -> Vote:
     """Put nodes into groups by the content of their states, or of what a key makes of a state."""
     groups: dict[bytes, list[int]] = {}
     for place, result in enumerate(results):
@@ -62,7 +62,7 @@ def merge_majority(
     """The context of the first node of the majority; its metadata have the `Vote` under "vote"."""
     failed = [(result.node, result.error) for result in results if not result.is_success]
     try:
-        vote = count(results, key)
+        vote = _count(results, key)
     except TypeError as error:
         raise MergeError(f"The states can't be compared: {error}", failed, results) from error
     if not vote.groups:
