@@ -59,7 +59,8 @@ async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     left = [task for task in tasks if not task.done()]
     told = None
     for task in left:
-        task.cancel()
+        if not task.cancelling():  # a second time would cut short how it cleans up
+            task.cancel()
     while left:
         try:
             await asyncio.wait(left)
