@@ -61,6 +61,7 @@ def benchmarks(session: nox.Session) -> None:
     """Ratios that must hold, with wide margins."""
     session.install(*EDITABLE)
     session.run("python", "benchmarks/framework.py", "--check")
+    session.run("python", "benchmarks/graph.py", "--check")
 
 
 @nox.session

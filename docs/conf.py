@@ -18,7 +18,10 @@ smartquotes = False
 nitpicky = True
 # Types of other packages, which have no pages here, and what is private.
 nitpick_ignore_regex = [
-    ("py:.*", r"(numpy|np|NDArray|qcelemental|qcmanybody|threading|collections|mbexec\.core)\b.*"),
+    (
+        "py:.*",
+        r"(numpy|np|NDArray|qcelemental|qcmanybody|threading|collections|mbexec\.core|mbexec\.graph\.\w+\.|StateT|Reducer|Memo)\b.*",
+    ),
     ("py:.*", r"ManyBodyInput|ManyBodyResult|FailedOperation"),
 ]
 

@@ -19,6 +19,7 @@ import pytest
 import mbexec
 from mbexec import hookspecs
 from mbexec.core import errors, ghosts, jobfile, potential
+from mbexec.graph import errors as graph_errors
 
 pytestmark = pytest.mark.sources
 
@@ -249,7 +250,7 @@ def template(node):
 
 def messages(folder):
     """Templates of all messages below a folder that have words of their own."""
-    raised = {*errors.__all__, "BadParameter", "warn"}
+    raised = {*errors.__all__, *graph_errors.__all__, "BadParameter", "warn"}
     calls = [
         node
         for path in sorted(folder.glob("**/*.py"))

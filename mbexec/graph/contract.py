@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from attrs import define, field
 
-from mbexec.graph.copies import Memo, copy_of
+from mbexec.graph.copies import Memo, copy_of, shared
 
 __all__ = ["BaseNode", "End", "NodeResult", "RunContext", "name_of"]
 
@@ -50,9 +50,22 @@ class RunContext(Generic[StateT]):
         """
         self.provenance.append({"node_name": node_name, "signature_name": signature_name, **kw})
 
-    def copy(self) -> RunContext[StateT]:
-        """A copy that shares nothing that can change; what can't change is shared, however large."""
+    def copy(self, known: Memo | None = None) -> RunContext[StateT]:
+        """A copy that shares nothing that can change; what can't change is shared, however large.
+
+        Parameters
+        ----------
+        known
+            What `snapshot` found that can be shared.
+        """
+        return self._copy(dict(known or {}))
+
+    def snapshot(self) -> tuple[RunContext[StateT], Memo]:
+        """A copy, and what it shares, for quick copies of the copy."""
         memo: Memo = {}
+        return self._copy(memo), shared(memo)
+
+    def _copy(self, memo: Memo) -> RunContext[StateT]:
         return RunContext(
             copy_of(self.state, memo),
             self.execution_id,

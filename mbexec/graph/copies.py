@@ -13,18 +13,19 @@ import datetime
 import decimal
 import enum
 import fractions
+import operator
 import pathlib
 import re
 import types
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Memo", "attributes_of", "copy_of", "frozen_kind", "plain_kind", "slots_of"]
+__all__ = ["Memo", "attributes_of", "copy_of", "frozen_kind", "plain_kind", "shared", "slots_of"]
 
 Memo: TypeAlias = dict[int, Any]
 _Copier: TypeAlias = Callable[[Any, Memo], Any]
@@ -47,6 +48,7 @@ def copy_of(thing: Any, memo: Memo) -> Any:
         Anything that `copy.deepcopy` can copy.
     memo
         What has been copied already, by id: `copy.deepcopy`'s. Things met twice, or in a circle, are copied once.
+        `shared` makes of it what a further copy may begin with.
     """
     kind: type = type(thing)
     if kind in _SHARED:
@@ -55,6 +57,11 @@ def copy_of(thing: Any, memo: Memo) -> Any:
     if known is not None:
         return known
     return _copier(kind)(thing, memo)
+
+
+def shared(memo: Memo) -> Memo:
+    """What a copy shares with its original. It need not be looked through for a further copy."""
+    return {key: thing for key, thing in memo.items() if id(thing) == key}
 
 
 @lru_cache(maxsize=4096)
@@ -105,11 +112,21 @@ def _copy_set(thing: set[Any], memo: Memo) -> set[Any]:
 def _copy_tuple(thing: Any, memo: Memo) -> Any:
     """A tuple or a frozenset; itself, if nothing in it can change."""
     old = list(thing)
-    new = [copy_of(item, memo) for item in old]
+    new = [item if type(item) in _SHARED else copy_of(item, memo) for item in old]
     if id(thing) in memo:  # met again inside one of its items
         return memo[id(thing)]
-    memo[id(thing)] = thing if _same_objects(old, new) else type(thing)(new)
+    if all(map(operator.is_, old, new)):
+        return _share_whole(thing, old, memo)
+    memo[id(thing)] = type(thing)(new)
     return memo[id(thing)]
+
+
+def _share_whole(thing: Any, parts: Iterable[Any], memo: Memo) -> Any:
+    """Note that a thing is shared, and not each of its parts: the memo is kept for further copies."""
+    for part in parts:
+        memo.pop(id(part), None)
+    memo[id(thing)] = thing
+    return thing
 
 
 def _copy_array(thing: np.ndarray[Any, Any], memo: Memo) -> Any:
@@ -128,14 +145,22 @@ def _copy_array(thing: np.ndarray[Any, Any], memo: Memo) -> Any:
 
 def _copy_frozen(thing: Any, memo: Memo) -> Any:
     """An object whose attributes can't be set; itself, if none of their values can change."""
-    old = list(attributes_of(thing).values())
-    new = [copy_of(value, memo) for value in old]
+    values = _values(thing)
+    can_change = any(type(value) not in _SHARED and copy_of(value, memo) is not value for value in values)
     if id(thing) in memo:
         return memo[id(thing)]
-    if _same_objects(old, new):
-        memo[id(thing)] = thing
-        return thing
+    if not can_change:
+        return _share_whole(thing, values, memo)
     return (_copy_model if hasattr(thing, "__pydantic_fields__") else _copy_parts)(thing, memo)
+
+
+def _values(thing: Any) -> list[Any]:
+    found = list(getattr(thing, "__dict__", ()) and vars(thing).values())
+    kind: type = type(thing)
+    for slot in slots_of(kind).values():
+        with suppress(AttributeError):
+            found.append(slot.__get__(thing))
+    return found
 
 
 def _copy_model(thing: Any, memo: Memo) -> Any:
@@ -191,10 +216,6 @@ def _set_state(new: Any, state: Any) -> None:
         vars(new).update(attributes)
     for name, value in (slots or {}).items():
         object.__setattr__(new, name, value)
-
-
-def _same_objects(old: list[Any], new: list[Any]) -> bool:
-    return all(before is after for before, after in zip(old, new, strict=True))
 
 
 @lru_cache(maxsize=4096)

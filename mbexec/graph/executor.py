@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from mbexec.graph.contract import BaseNode, NodeResult, RunContext
+from mbexec.graph.copies import Memo
 from mbexec.graph.errors import ParallelExecutionError
 from mbexec.graph.fields import Reducer
 from mbexec.graph.merging import merge_all
@@ -120,14 +121,14 @@ class ParallelExecutor(Generic[StateT]):
             As in `execute_parallel`.
         """
         checked_timeout(timeout)
-        return await self._alone(node, ctx.copy(), timeout)
+        return await self._alone(node, *ctx.snapshot(), timeout)
 
     async def _alone(
-        self, node: BaseNode[StateT], start: RunContext[StateT], timeout: float | None
+        self, node: BaseNode[StateT], start: RunContext[StateT], known: Memo, timeout: float | None
     ) -> NodeResult[StateT]:
         free = self._free()
         async with lending(free), Slot(free):
-            return await run_node(node, start, timeout)
+            return await run_node(node, start, known, timeout)
 
     async def execute_until_success(
         self, nodes: Iterable[BaseNode[StateT]], ctx: RunContext[StateT], *, timeout: float | None = None
@@ -147,10 +148,10 @@ class ParallelExecutor(Generic[StateT]):
             Of the nodes that were tried; only the last can be a success.
         """
         checked_timeout(timeout)
-        start = ctx.copy()
+        start, known = ctx.snapshot()
         results: list[NodeResult[StateT]] = []
         for node in nodes:
-            results.append(await self._alone(node, start, timeout))
+            results.append(await self._alone(node, start, known, timeout))
             if results[-1].is_success:
                 break
         return results
@@ -160,7 +161,7 @@ class ParallelExecutor(Generic[StateT]):
     ) -> AsyncGenerator[tuple[int, NodeResult[StateT]], None]:
         """Places and results of nodes, as they end."""
         checked_timeout(timeout)
-        start = ctx.copy()
+        start, known = ctx.snapshot()
         free = self._free()
         loop = asyncio.get_running_loop()
         todo = enumerate(nodes)
@@ -170,7 +171,7 @@ class ParallelExecutor(Generic[StateT]):
 
         async def in_slot(place: int, node: BaseNode[StateT]) -> tuple[int, NodeResult[StateT]]:
             async with Slot(free):
-                return place, await run_node(node, start, timeout)
+                return place, await run_node(node, start, known, timeout)
 
         def ended(task: asyncio.Task[tuple[int, NodeResult[StateT]]]) -> None:
             read(task)
@@ -236,8 +237,9 @@ class ParallelExecutor(Generic[StateT]):
         failed = [(result.node, result.error) for result in results if not result.is_success]
         if strategy is MergeStrategy.ALL_SUCCESS:
             if failed:
-                message = f"{len(failed)} of {len(results)} nodes failed (ALL_SUCCESS requires all)"
-                raise ParallelExecutionError(message, failed, results)
+                raise ParallelExecutionError(
+                    f"{len(failed)} of {len(results)} nodes failed (ALL_SUCCESS requires all)", failed, results
+                )
             return merge_all(results, reducers)
         for result in results:
             if result.is_success:

@@ -163,7 +163,7 @@ class Graph(Generic[StateT]):
         places = {name: place for place, name in enumerate(order)}
         members = [self._members[name] for name in order]
         indices = [sorted(places[needed] for needed in needs[name]) for name in order]
-        run = GraphRun(members, indices, ctx.copy(), self.reducers)
+        run = GraphRun(members, indices, ctx, self.reducers)
         return Scheduler(run, self.limits, max_concurrent, self.max_steps)
 
     def _needs(self) -> dict[str, set[str]]:

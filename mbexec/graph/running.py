@@ -8,15 +8,16 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from mbexec.graph.contract import End, NodeResult, RunContext, name_of
+from mbexec.graph.copies import Memo
 
 __all__ = ["cancel", "checked_timeout", "read", "run_node"]
 
 StateT = TypeVar("StateT")
 
 
-async def run_node(node: Any, start: RunContext[StateT], timeout: float | None) -> NodeResult[StateT]:
+async def run_node(node: Any, start: RunContext[StateT], known: Memo, timeout: float | None) -> NodeResult[StateT]:
     """Run a node on a copy of what it starts from. What it raises stands in the result, but for what ends a run."""
-    context = start.copy()
+    context = start.copy(known)
     error: Exception | None = None
     following: Any = End
     began = time.perf_counter()

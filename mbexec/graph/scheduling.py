@@ -143,7 +143,7 @@ class Scheduler(Generic[StateT]):
                 soonest = min(soonest, wait)
                 continue
             path = heappop(self._ready[names])[2]
-            task = self._loop.create_task(run_node(path.node, path.start, path.member.timeout))
+            task = self._loop.create_task(run_node(path.node, path.start, self.run.known, path.member.timeout))
             self._running[task] = path
             task.add_done_callback(self._over)
         if self._next_look is not None:

@@ -49,16 +49,16 @@ class GraphRun(Generic[StateT]):
         self,
         members: Sequence[Member],
         needs: Sequence[Sequence[int]],
-        start: RunContext[StateT],
+        ctx: RunContext[StateT],
         reducers: Mapping[str, Reducer],
     ) -> None:
         self.results: dict[str, NodeResult[StateT]] = {}
         self.members = members
         self.needs = needs
-        self.start = start
-        self._fields = fields_of(start)
+        self.start, self.known = ctx.snapshot()
+        self._fields = fields_of(self.start)
         self._places = {id(member.node): place for place, member in enumerate(members)}
-        self._reducers = reducers_for(start.state, reducers)
+        self._reducers = reducers_for(ctx.state, reducers)
         self._names = [member.name for member in members]
         self._logs: dict[int, _Log] = {}
 
