@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from mbexec.graph import BaseNode
+from mbexec.graph import BaseNode, RunContext, copies
 from mbexec.graph.content import attributes, digest, same
 from mbexec.graph.copies import copy_of, plain_kind
 from tests.graph_nodes import STATES, Frozen
@@ -337,6 +337,29 @@ def test_dispatch_tables_are_honoured(monkeypatch):
         assert copied(Odd()) == [1]
     finally:
         del copyreg.dispatch_table[Odd]
+
+
+@attrs.define
+class Pieces:
+    pieces: list
+    rest: list
+
+
+def test_further_copies_need_not_look_again(monkeypatch):
+    """What a copy shares is noted, and only the outermost of it; a copy that knows it looks at nothing inside."""
+    points = [Point(1.0, (frozen_array(), Point(2.0, frozen_array()))) for _ in range(5)]
+    start, known = RunContext(Pieces(points, [1]), "").snapshot()
+    before = set(known)
+    assert before >= {id(point) for point in points}
+    assert not before & {id(part) for point in points for part in (point.data, *point.data)}
+    looked = []
+    monkeypatch.setattr(copies, "_values", lambda thing: looked.append(thing))
+    again = start.copy(known)
+    assert looked == []
+    assert all(one is other for one, other in zip(again.state.pieces, points, strict=True))
+    assert again.state.pieces is not start.state.pieces
+    assert again.state.rest is not start.state.rest
+    assert set(known) == before
 
 
 # Content
