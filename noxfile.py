@@ -66,7 +66,8 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """The suite without real programs again and again, each time in another random order."""
+    """Long storms, and the suite without real programs again and again, each time in another random order."""
     session.install(*EDITABLE)
+    session.run("pytest", "-q", "-m", "nightly", "--timeout", "3600", *session.posargs)
     for _ in range(5):
         session.run("pytest", "-q", "-m", "not packaging and not nightly and not qc", *session.posargs)
