@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mbexec.core.settings import TaskSettings
 
-__all__ = ["Cluster", "Context"]
+__all__ = ["Cluster", "Context", "alternative_label"]
 
 
 @frozen(eq=False)
@@ -104,6 +104,11 @@ class Cluster:
         return found
 
 
+def alternative_label(mc: str, alternative: int) -> str:
+    """The label of a model chemistry (0), or of the nth alternative to it."""
+    return f"{mc}, alternative {alternative}" if alternative else mc
+
+
 @frozen(eq=False)
 class Context:
     """What is the same for every task of a run, and travels to each worker once.
@@ -113,7 +118,8 @@ class Context:
     cluster
         The parent molecule.
     specifications
-        Model chemistry of each label; the driver is the many-body input's.
+        Model chemistry of each label, and of the alternatives to it that an executor has; the driver is the many-body
+        input's.
     harnesses
         "module:Class" of each program that a distribution brings in the entry-point group ``mbexec.programs``.
     task

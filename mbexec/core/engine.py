@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from functools import cached_property, partial
@@ -17,7 +17,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from mbexec.core.config import layers, read_config
-from mbexec.core.context import Cluster, Context
+from mbexec.core.context import Cluster, Context, alternative_label
 from mbexec.core.errors import PluginError
 from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.limits import limited_threads
@@ -31,7 +31,7 @@ from mbexec.core.work import Work
 
 if TYPE_CHECKING:
     import pluggy
-    from qcelemental.models.v2 import FailedOperation
+    from qcelemental.models.v2 import AtomicSpecification, FailedOperation
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
 
 __all__ = ["RunResult", "arun", "execute", "make_plan", "plan", "read_job", "run"]
@@ -166,7 +166,8 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
                 stack.enter_context(entered(name, plugin))
         made = _planned(manager, spec, config)
         stack.enter_context(limited_threads(config.task.ncores))
-        context = settle_ghosts(_context(made, config), _ghosted(made))
+        alternatives = getattr(manager.get_plugin(config.run.executor), "alternatives", ())
+        context = settle_ghosts(_context(made, config, alternatives), _ghosted(made, len(alternatives)))
         work = Work(context, _workers(manager, config))
         work.prepare()
         _warn_of_timeout(manager, config)
@@ -174,9 +175,13 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
     return RunResult(result, report, config, made, energies)
 
 
-def _context(plan: Plan, config: RunConfig) -> Context:
+def _context(plan: Plan, config: RunConfig, alternatives: Sequence[Mapping[str, Any]] = ()) -> Context:
     many = plan.spec.specification
-    atomic = {mc: many.specification[mc].model_copy(update={"driver": many.driver}) for mc in plan.expansion.mcs}
+    atomic = {}
+    for mc in plan.expansion.mcs:
+        given = many.specification[mc].model_copy(update={"driver": many.driver})
+        for place, change in enumerate([{}, *alternatives]):
+            atomic[alternative_label(mc, place)] = _changed(given, change)
     return Context(
         cluster=Cluster.of(plan.spec.molecule),
         specifications=atomic,
@@ -186,10 +191,24 @@ def _context(plan: Plan, config: RunConfig) -> Context:
     )
 
 
-def _ghosted(plan: Plan) -> list[str]:
-    """Model chemistries with fragments in a basis wider than their own."""
+def _changed(given: AtomicSpecification, change: Mapping[str, Any]) -> AtomicSpecification:
+    """A model chemistry with some of its program, method, basis and keywords replaced; another program has its own."""
+    model = {key: change[key] for key in ("method", "basis") if key in change}
+    keywords = {} if "program" in change else given.keywords
+    return given.model_copy(
+        update={
+            "program": change.get("program", given.program),
+            "model": given.model.model_copy(update=model),
+            "keywords": {**keywords, **change.get("keywords", {})},
+        }
+    )
+
+
+def _ghosted(plan: Plan, alternatives: int) -> list[str]:
+    """Model chemistries with fragments in a basis wider than their own, and the alternatives to them."""
     expansion = plan.expansion
-    return [expansion.mcs[mc] for mc in np.unique(expansion.mc[expansion.frag != expansion.bas]).tolist()]
+    mcs = [expansion.mcs[mc] for mc in np.unique(expansion.mc[expansion.frag != expansion.bas]).tolist()]
+    return [alternative_label(mc, place) for mc in mcs for place in range(alternatives + 1)]
 
 
 def _workers(manager: pluggy.PluginManager, config: RunConfig) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from attrs import define, field
 
-from mbexec.core.context import Context
+from mbexec.core.context import Context, alternative_label
 from mbexec.core.errors import ConfigError, ProgramError
 from mbexec.core.types import Task, TaskError, TaskResult
 
@@ -56,13 +56,14 @@ class Programs:
                 _describe_host()
             self._config = _task_config(self.context.task) if engine else self.context.task
 
-    def run(self, task: Task) -> tuple[dict[str, Any], TaskError | None, bytes | None]:
-        """Numbers, error and body of one task."""
+    def run(self, task: Task, alternative: int = 0) -> tuple[dict[str, Any], TaskError | None, bytes | None]:
+        """Numbers, error and body of one task, with the model chemistry as given or an alternative to it."""
         from qcelemental.models.v2 import AtomicInput
 
-        specification = self.context.specifications[task.mc]
+        label = alternative_label(task.mc, alternative)
+        specification = self.context.specifications[label]
         cluster = self.context.cluster
-        bas = task.frag if task.mc in self.context.stripped else task.bas
+        bas = task.frag if label in self.context.stripped else task.bas
         molecule = cluster.fragment(task.frag, bas)
         request = AtomicInput(molecule=molecule, specification=specification)
         start = time.time()
@@ -99,11 +100,11 @@ class Programs:
         return text.encode()
 
 
-def run_task(task: Task, programs: Programs) -> TaskResult:
+def run_task(task: Task, programs: Programs, alternative: int = 0) -> TaskResult:
     """Run one fragment. Never raises for a fragment that fails; what a worker calls."""
     started, cpu = time.time(), time.thread_time()
     try:
-        values, error, body = programs.run(task)
+        values, error, body = programs.run(task, alternative)
     except Exception as unexpected:
         values, error, body = {}, _task_error(unexpected), None
     return TaskResult(

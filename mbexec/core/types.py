@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from mbexec.core.expansion import Expansion
 
@@ -86,6 +86,8 @@ class TaskResult:
         ``host:pid:thread``.
     body
         The whole ``AtomicResult`` as QCSchema JSON, if someone asked for it.
+    notes
+        What people should know of how it came about, such as that another program than the given one was used.
     """
 
     index: int
@@ -96,6 +98,11 @@ class TaskResult:
     cpu_time: float = 0.0
     worker: str = ""
     body: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+    def noted(self, note: str) -> TaskResult:
+        """The same result with one more note."""
+        return evolve(self, notes=(*self.notes, note))
 
     @property
     def wall_time(self) -> float:

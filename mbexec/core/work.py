@@ -36,12 +36,12 @@ class Work:
     _programs: Programs | None = field(default=None, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
-    def __call__(self, task: Task) -> TaskResult:
-        """Run a task here."""
+    def __call__(self, task: Task, alternative: int = 0) -> TaskResult:
+        """Run a task here: with the model chemistry as given, or with the nth of the executor's ``alternatives``."""
         if self._programs is None:
             self.prepare()
         assert self._programs is not None
-        return run_task(task, self._programs)
+        return run_task(task, self._programs, alternative)
 
     def prepare(self) -> None:
         """Load the programs here; raises ProgramError if one is missing."""

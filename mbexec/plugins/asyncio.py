@@ -1,0 +1,209 @@
+"""The asyncio executor: fragments as nodes of :mod:`mbexec.graph`, run once or several times and put to the vote."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+from itertools import islice
+from typing import Any, Self
+
+import attrs
+from attrs import define, field, validators
+
+from mbexec import Level, Task, TaskError, TaskResult, Work, hookimpl
+from mbexec.graph import BaseNode, End, MergeError, MergeStrategy, NodeResult, ParallelExecutor, RunContext
+
+__all__ = ["Asyncio"]
+
+_MERGES = ("majority", "first_success")
+_KEYS = {"program", "method", "basis", "keywords"}
+
+
+def _are_alternatives(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    if not all(isinstance(table, Mapping) and table and table.keys() <= _KEYS for table in value):
+        raise ValueError(f"{field.name} must be tables with some of the keys {', '.join(sorted(_KEYS))}")
+
+
+@define(eq=False)
+class Asyncio:
+    """Runs fragments on an event loop, each as a node on its own copy of the context.
+
+    The loop has a thread of its own, so that it does not matter whether the caller has one running.
+
+    Attributes
+    ----------
+    repeat
+        How often each fragment is run.
+    merge
+        What becomes of several runs of one fragment. "majority": they run at once, and the result is that of more than
+        half of them, compared to the last bit. "first_success": they run one after the other until one succeeds.
+    alternatives
+        For "first_success": what to try when the model chemistry as given fails, tables with some of the keys of
+        ``[program]``.
+    """
+
+    repeat: int = field(default=1, validator=[validators.instance_of(int), validators.ge(1)])
+    merge: str = field(default="majority", validator=validators.in_(_MERGES))
+    alternatives: tuple[Mapping[str, Any], ...] = field(default=(), converter=tuple, validator=_are_alternatives)
+
+    def __attrs_post_init__(self) -> None:
+        if self.alternatives and self.merge != "first_success":
+            raise ValueError('alternatives go with merge = "first_success"')
+
+    @hookimpl
+    def submit_level(self, level: Level, work: Work) -> Iterator[TaskResult]:
+        """Keep every slot busy and one task waiting for each."""
+        with _Loop(work, self._several(work)) as loop:
+            running: set[Future[TaskResult]] = set()
+            while True:
+                running.update(map(loop.submit, islice(level, 2 * work.workers - len(running))))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+
+    def _several(self, work: Work) -> _Several | None:
+        """How a fragment is run more than once; None if it is not."""
+        if self.merge == "majority":
+            return partial(_voted, count=self.repeat) if self.repeat > 1 else None
+        attempts = [*[0] * self.repeat, *range(1, len(self.alternatives) + 1)]
+        return partial(_until_success, attempts=attempts) if len(attempts) > 1 else None
+
+
+@define(eq=False)
+class _Outcome:
+    """The state that a node works on: what came of its fragment."""
+
+    result: TaskResult | None = None
+
+
+@define(eq=False)
+class _Fragment(BaseNode[_Outcome]):
+    """A node that runs a fragment. One that fails is a success as well: it holds a TaskError."""
+
+    work: Work
+    pool: ThreadPoolExecutor
+    task: Task
+    alternative: int = 0
+    must_succeed: bool = False
+
+    @property
+    def signature(self) -> str:
+        """The fragment's label."""
+        return self.task.label
+
+    def update_state(self, state: _Outcome, result: TaskResult) -> None:
+        """Keep what came of it."""
+        state.result = result
+
+    async def run(self, ctx: RunContext[_Outcome]) -> End:
+        """Run it in a thread."""
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(self.pool, self.work, self.task, self.alternative)
+        self.update_state(ctx.state, result)
+        if self.must_succeed and result.error is not None:
+            raise _FailedError(result.error.error_message)
+        return End()
+
+
+class _FailedError(Exception):
+    """An attempt that gave a TaskError, where another one may follow."""
+
+
+_Node = Callable[..., _Fragment]
+_Several = Callable[[ParallelExecutor[_Outcome], _Node], Any]
+
+
+async def _once(slots: ParallelExecutor[_Outcome], node: _Node) -> TaskResult:
+    return _outcome(await slots.execute_single_with_isolation(node(), _start()))
+
+
+async def _voted(slots: ParallelExecutor[_Outcome], node: _Node, *, count: int) -> TaskResult:
+    """Run a fragment several times; what more than half of the runs gave."""
+    results = await slots.execute_parallel([node() for _ in range(count)], _start())
+    try:
+        context = slots.merge_states(results, MergeStrategy.MAJORITY, key=_content)
+    except MergeError:
+        first = _outcome(results[0])
+        told = f"{count} runs of this fragment gave no result that more than half of them agree on, to the last bit."
+        return attrs.evolve(first, values={}, body=None, error=TaskError("random_error", told))
+    found = context.state.result
+    assert found is not None
+    if dissenters := context.metadata["vote"].dissenters:
+        found = found.noted(f"{len(dissenters)} of {count} runs of this fragment gave another result.")
+    return found
+
+
+async def _until_success(slots: ParallelExecutor[_Outcome], node: _Node, *, attempts: list[int]) -> TaskResult:
+    """Try a fragment in one way after another; if none succeeds, what the first one said."""
+    nodes = (node(alternative=attempt, must_succeed=True) for attempt in attempts)
+    results = await slots.execute_until_success(nodes, _start())
+    if not results[-1].is_success:
+        return _outcome(results[0])
+    found = _outcome(results[-1])
+    return found.noted(f"Attempt {len(results)} succeeded.") if len(results) > 1 else found
+
+
+def _start() -> RunContext[_Outcome]:
+    return RunContext(_Outcome(), execution_id="")
+
+
+def _outcome(result: NodeResult[_Outcome]) -> TaskResult:
+    found = result.context.state.result
+    if found is None:
+        assert result.error is not None
+        raise result.error
+    return found
+
+
+def _content(state: _Outcome) -> Any:
+    """What runs of one fragment are compared by."""
+    assert state.result is not None
+    return dict(state.result.values), state.result.error
+
+
+class _Loop:
+    """An event loop in a thread of its own, and as many threads to run fragments in as there are workers."""
+
+    def __init__(self, work: Work, several: _Several | None) -> None:
+        self._work = work
+        self._several = several or _once
+        self._slots: ParallelExecutor[_Outcome] = ParallelExecutor(work.workers)
+        self._pool = ThreadPoolExecutor(work.workers, thread_name_prefix="mbexec")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="mbexec-asyncio", daemon=True)
+        self._running: set[Future[TaskResult]] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def submit(self, task: Task) -> Future[TaskResult]:
+        """Run a task, perhaps several times, as soon as there is a slot."""
+        node = partial(_Fragment, self._work, self._pool, task)
+        future: Future[TaskResult] = asyncio.run_coroutine_threadsafe(self._several(self._slots, node), self._loop)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
+
+    def __exit__(self, *_: object) -> None:
+        """Cancel what waits, wait for what runs in threads, and end the loop."""
+        for future in list(self._running):
+            future.cancel()
+        self._pool.shutdown(cancel_futures=True)
+        asyncio.run_coroutine_threadsafe(_cancelled(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _cancelled() -> None:
+    """Wait until every other task of the loop has ended."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
