@@ -169,7 +169,9 @@ def _show(found: RunResult) -> None:
     from mbexec import tables
 
     console = _console()
-    shown = tables.results(found.plan, found.result) if found.result.success else tables.failures(found.result)
+    shown = (
+        tables.results(found.plan, found.result) if found.result.success else tables.failures(found.plan, found.result)
+    )
     console.print(shown)
     console.print(tables.summary(found.report), highlight=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from mbexec.core import messages
 
 if TYPE_CHECKING:
     from mbexec.core.manager import InstalledPlugin
@@ -88,25 +91,22 @@ def _gradient(plan: Plan, gradient: Any) -> RenderableType:
     return table
 
 
-def failures(result: Any) -> RenderableType:
-    """What failed, and in whose words; failures of one kind in one row."""
+def failures(plan: Plan, result: Any) -> RenderableType:
+    """What failed, and in whose words; failures that differ in nothing but numbers in one row."""
     failed = (result.error.extras or {}).get("failed", [])
-    kinds: dict[tuple[str, str], list[str]] = {}
+    kinds: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for entry in failed:
-        kinds.setdefault((entry["error_type"], _last_line(entry["error_message"])), []).append(entry["label"])
+        model = _model(plan, json.loads(entry["label"])[0])
+        kinds.setdefault((model, entry["error_type"], messages.kind(entry["error_message"])), []).append(entry)
     table = _table("fragment calculation", "error", "message", left=3)
-    for (error_type, message), labels in list(kinds.items())[:_SHOWN_FAILURES]:
-        more = f"\nand {len(labels) - 1} more" if len(labels) > 1 else ""
-        table.add_row(Text(labels[0] + more), error_type, Text(message))
+    for (model, error_type, _), entries in list(kinds.items())[:_SHOWN_FAILURES]:
+        more = f"\nand {len(entries) - 1} more" if len(entries) > 1 else ""
+        message = f"{model}: {messages.gist(entries[0]['error_message'])}"
+        table.add_row(Text(entries[0]["label"] + more), error_type, Text(message))
     rest = len(kinds) - _SHOWN_FAILURES
     tail = [Text(f"... and {rest} more kinds of failure")] if rest > 0 else []
     told = Text("-o FILE writes every message in full.") if failed else Text("")
     return Group(Text(f"{_count(len(failed), 'fragment calculation')} failed", style="bold red"), table, *tail, told)
-
-
-def _last_line(message: str) -> str:
-    """What a traceback ends with; a message of one line as it is."""
-    return message.strip().splitlines()[-1] if message.strip() else ""
 
 
 def summary(report: RunReport) -> str:

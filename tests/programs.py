@@ -3,9 +3,10 @@
 from typing import ClassVar
 
 import numpy as np
-from qcengine.exceptions import ConvergenceError, RandomError
+from qcengine.exceptions import ConvergenceError, InputError, RandomError, UnknownError
 from qcengine.programs.model import ProgramHarness
 
+import mbexec
 from mbexec.core.potential import ModelPotential
 
 
@@ -26,7 +27,10 @@ class Toy(ProgramHarness):
         return True
 
     def compute(self, input_data, config):
-        return ModelPotential().compute(input_data, config)
+        try:
+            return ModelPotential().compute(input_data, config)
+        except mbexec.InputError as error:
+            raise InputError(str(error)) from error
 
 
 class Flaky(Toy):
@@ -56,6 +60,31 @@ class Broken(Toy):
 
     def compute(self, input_data, config):
         return 1 / 0
+
+
+class Returns(Toy):
+    """Returns its error."""
+
+    def compute(self, input_data, config):
+        return UnknownError("no license")
+
+
+class Silent(Toy):
+    """Returns nothing."""
+
+    def compute(self, input_data, config):
+        return None
+
+
+class Scribbler(Toy):
+    """Writes into its input."""
+
+    def compute(self, input_data, config):
+        found = super().compute(input_data, config)
+        input_data.specification.keywords["epsilon"]["Ar"] *= 2
+        input_data.specification.keywords["rmin"] = {"Ar": 9.0}
+        input_data.specification.model.__dict__["basis"] = "scribbled"
+        return found
 
 
 class Liar(Toy):

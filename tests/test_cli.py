@@ -140,7 +140,7 @@ def test_run_shows_what_failed(failing):
     shown = " ".join(done.stdout.split())
     assert "1 fragment calculation failed" in shown
     assert '["(auto)", [1], [1]]' in shown
-    assert "input_error The model potential lacks parameters for element 'U'." in shown
+    assert "input_error model-potential lj: The model potential lacks parameters for element 'U'." in shown
     assert "interaction" not in shown
 
 

@@ -3,10 +3,7 @@
 import os
 import threading
 
-import numpy as np
 import pytest
-import qcengine
-from qcelemental.models.v2 import AtomicInput, AtomicResult
 
 import mbexec
 from mbexec import ConfigError, ProgramError, TaskError
@@ -43,71 +40,6 @@ def _forget_toys(monkeypatch):
     Flaky.calls.clear()
 
 
-def request_of(plan, task):
-    """The same fragment as QCElemental and QCManyBody build it."""
-    molecule = plan.spec.molecule.get_fragment(
-        [i - 1 for i in task.frag],
-        [i - 1 for i in task.bas if i not in task.frag],
-        orient=False,
-        group_fragments=False,
-    ).model_copy(update={"fix_com": True, "fix_orientation": True})
-    specification = plan.spec.specification.specification[task.mc]
-    specification = specification.model_copy(update={"driver": plan.spec.specification.driver})
-    return AtomicInput(molecule=molecule, specification=specification)
-
-
-def comparable(result):
-    """Everything but what differs from call to call."""
-    fields = result.model_dump()
-    for provenance in (fields["provenance"], fields["input_data"]["provenance"], fields["molecule"]["provenance"],
-                       fields["input_data"]["molecule"]["provenance"]):  # fmt: skip
-        provenance.pop("wall_time", None)
-        if provenance.get("creator") == "QCElemental":
-            provenance.clear()
-    for molecule in (fields["molecule"], fields["input_data"]["molecule"]):
-        molecule["name"] = ""
-    return fields
-
-
-def assert_same(ours, theirs, path="result"):
-    """Equal to the bit, key by key."""
-    if isinstance(theirs, dict):
-        assert sorted(ours) == sorted(theirs), path
-        for key, value in theirs.items():
-            assert_same(ours[key], value, f"{path}.{key}")
-    elif isinstance(theirs, (list, tuple)):
-        assert len(ours) == len(theirs), path
-        for place, value in enumerate(theirs):
-            assert_same(ours[place], value, f"{path}[{place}]")
-    else:
-        np.testing.assert_array_equal(ours, theirs, err_msg=path)
-
-
-@pytest.mark.parametrize("driver", ["energy", "gradient", "hessian"])
-def test_a_whole_result_is_qcengines(driver):
-    """The body equals qcengine.compute on the same fragment field by field, but for timings."""
-    tables = job(argon(3), bsse="cp", driver=driver, cluster_results="all")
-    plan, results = outcomes(tables, "Toy")
-    for task, result in zip(plan, results, strict=True):
-        theirs = qcengine.compute(request_of(plan, task), "toy", task_config={"ncores": 1}, raise_error=True)
-        ours = AtomicResult.model_validate_json(result.body)
-        assert_same(comparable(ours), comparable(theirs))
-        assert ours.provenance.wall_time >= 0
-
-
-@pytest.mark.qc
-@pytest.mark.parametrize("driver", ["energy", "gradient"])
-def test_a_whole_pyscf_result_is_qcengines(driver):
-    """The same with PySCF, ghosts included."""
-    tables = job(WATER_TRIMER, bsse="cp", driver=driver, program={**PYSCF, "basis": "sto-3g"}, cluster_results="all")
-    plan, context = setting(tables)
-    programs = Programs(context)
-    for task in plan:
-        theirs = qcengine.compute(request_of(plan, task), "pyscf", task_config={"ncores": 1}, raise_error=True)
-        ours = AtomicResult.model_validate_json(run_task(task, programs).body)
-        assert_same(comparable(ours), comparable(theirs))
-
-
 @pytest.mark.qc
 @pytest.mark.parametrize("executor", ["serial", "threads"])
 def test_a_program_of_qcengines_own(executor):
@@ -127,25 +59,6 @@ def test_cluster_results_are_in_the_result():
     pair = found.result.cluster_results['["(auto)", [1, 2], [1, 2]]']
     assert pair.return_result == found.result.cluster_properties['["(auto)", [1, 2], [1, 2]]'].return_energy
     assert pair.molecule.symbols.tolist() == ["Ar", "Ar"]
-
-
-def test_a_known_failure_keeps_qcengines_words():
-    """Type and message of a QCEngine exception are those of qcengine.compute."""
-    plan, results = outcomes(job(argon(3), max_nbody=2), "Unconverged")
-    failed = {plan[r.index].nbody: r.error for r in results if r.error}
-    pair = next(t for t in plan if t.nbody == 2)
-    theirs = qcengine.compute(request_of(plan, pair), "toy")
-    assert failed == {2: TaskError(theirs.error.error_type, theirs.error.error_message)}
-    assert failed[2].error_type == "convergence_error"
-    assert failed[2].error_message == "QCEngine Convergence Error: SCF did not converge in 3 iterations"
-
-
-def test_an_unexpected_failure_is_data_with_its_traceback():
-    """A bug in a program is an unknown_error, as in QCEngine; nothing is raised."""
-    _, results = outcomes(job(argon(2)), "Broken")
-    assert {r.error.error_type for r in results} == {"unknown_error"}
-    assert results[0].error.error_message.startswith("QCEngine Execution Error:\nTraceback")
-    assert "ZeroDivisionError" in results[0].error.error_message
 
 
 @pytest.mark.parametrize(("harness", "words"), [("Liar", "is not a finite number"), ("Empty", "gives no gradient")])

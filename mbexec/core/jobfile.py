@@ -223,5 +223,6 @@ def _build(found: Sequence[Fragment], name: str | None) -> Molecule:
         molecular_multiplicity=sum(m - 1 for m in multiplicities) + 1,
         fix_com=True,
         fix_orientation=True,
+        fix_symmetry="c1",  # programs that look for symmetry treat a fragment with ghosts and one without unlike
         **({"name": name} if name else {}),
     )

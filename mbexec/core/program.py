@@ -1,26 +1,26 @@
 """Running one fragment: its molecule cut out of the cluster, its program called, its numbers taken.
 
-The only place that knows QCEngine. A worker makes :class:`Programs` of its context once and then calls
-:func:`run_task` for each task.
+The only place, with :mod:`mbexec.core.harness`, that knows QCEngine. A worker makes :class:`Programs` of its context
+once and then calls :func:`run_task` for each task.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import socket
 import threading
 import time
 import traceback
+from copy import deepcopy
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import define, field
+from attrs import asdict, define, field, frozen
 
 from mbexec.core.context import Context, alternative_label
 from mbexec.core.errors import ConfigError, ProgramError
+from mbexec.core.harness import find_harness, have_engine, is_engine
 from mbexec.core.types import Task, TaskError, TaskResult
 
 if TYPE_CHECKING:
@@ -30,6 +30,15 @@ __all__ = ["Programs", "node_settings", "run_task"]
 
 _SHAPES = {"energy": 0, "gradient": 1, "hessian": 2}
 _lock = threading.RLock()
+
+
+@frozen(eq=False)
+class _Outcome:
+    """What came of calling a program: a result, or an error with what the program gave instead, if anything."""
+
+    answer: Any
+    error: TaskError | None = None
+    extras: Any = None
 
 
 @define(eq=False)
@@ -49,8 +58,8 @@ class Programs:
     def __attrs_post_init__(self) -> None:
         with _lock:
             names = {spec.program.lower() for spec in self.context.specifications.values()}
-            self._harnesses = {name: _harness(name, self.context.harnesses.get(name)) for name in sorted(names)}
-            engine = [h for h in self._harnesses.values() if _is_engine(h)]
+            self._harnesses = {name: find_harness(name, self.context.harnesses.get(name)) for name in sorted(names)}
+            engine = [h for h in self._harnesses.values() if is_engine(h)]
             foreign = any(name not in self.context.harnesses for name in names)
             if engine and (foreign or self.context.bodies):
                 _describe_host()
@@ -62,42 +71,55 @@ class Programs:
 
         label = alternative_label(task.mc, alternative)
         specification = self.context.specifications[label]
+        harness = self._harnesses[specification.program.lower()]
         cluster = self.context.cluster
         bas = task.frag if label in self.context.stripped else task.bas
         molecule = cluster.fragment(task.frag, bas)
-        request = AtomicInput(molecule=molecule, specification=specification)
+        request = AtomicInput(molecule=molecule, specification=_own(specification))
         start = time.time()
-        answer, error, retries = self._attempts(self._harnesses[specification.program.lower()], request)
-        if error is not None:
-            return {}, error, None
-        values = _numbers(answer, specification.driver.value, len(molecule.symbols))
-        if bas != task.bas:
-            values = cluster.padded(values, task.frag, task.bas)
-        return values, None, self._body(answer, retries, time.time() - start) if self.context.bodies else None
+        outcome, retries = self._attempts(harness, request)
+        wall_time = time.time() - start
+        body = _body(harness, request, outcome, retries, wall_time) if self.context.bodies else None
+        if outcome.error is not None:
+            return {}, outcome.error, body
+        values = _numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
+        return values if bas == task.bas else cluster.padded(values, task.frag, task.bas), None, body
 
     def ghosts(self, program: str) -> str | None:
-        """What the program's harness says of ghost atoms: "honoured", "stripped", or nothing."""
+        """What the program's harness says of ghost atoms: "honoured", "stripped", or nothing.
+
+        Raises
+        ------
+        ProgramError
+            If it says anything else.
+        """
         said: str | None = getattr(self._harnesses[program.lower()], "ghosts", None)
+        if said not in (None, "honoured", "stripped"):
+            raise ProgramError(
+                f"The harness of {program!r} has ghosts = {said!r}; "
+                "it must be 'honoured' or 'stripped', or be left out."
+            )
         return said
 
-    def _attempts(self, harness: Any, request: Any) -> tuple[Any, TaskError | None, int]:
+    def _attempts(self, harness: Any, request: Any) -> tuple[_Outcome, int]:
         """Call the program, again where QCEngine would."""
         retries = 0
-        answer, error = _call(harness, request, self._config)
-        while error is not None and error.error_type == "random_error" and retries < self._config.retries:
+        outcome = _call(harness, request, self._config)
+        while outcome.error and outcome.error.error_type == "random_error" and retries < self._config.retries:
             retries += 1
-            answer, error = _call(harness, request, self._config)
-        return answer, error, retries
+            outcome = _call(harness, request, self._config)
+        return outcome, retries
 
-    def _body(self, answer: Any, retries: int, wall_time: float) -> bytes:
-        """The result with the provenance that QCEngine adds, as QCSchema JSON."""
-        if _is_engine(self._harnesses[answer.input_data.specification.program.lower()]):
-            from qcengine.util import handle_output_metadata
 
-            metadata = {"stdout": None, "stderr": None, "success": True, "retries": retries, "wall_time": wall_time}
-            answer = handle_output_metadata(answer, metadata, return_dict=False, convert_version=2)
-        text: str = answer.serialize("json")
-        return text.encode()
+def _own(specification: Any) -> Any:
+    """A copy for one calculation: some harnesses of QCEngine write into their input, and the next would see it."""
+    return specification.model_copy(
+        update={
+            "model": specification.model.model_copy(),
+            "keywords": deepcopy(specification.keywords),
+            "extras": deepcopy(specification.extras),
+        }
+    )
 
 
 def run_task(task: Task, programs: Programs, alternative: int = 0) -> TaskResult:
@@ -119,14 +141,18 @@ def run_task(task: Task, programs: Programs, alternative: int = 0) -> TaskResult
     )
 
 
-def _call(harness: Any, request: Any, config: Any) -> tuple[Any, TaskError | None]:
+def _call(harness: Any, request: Any, config: Any) -> _Outcome:
     try:
         answer = harness.compute(request, config)
+        if isinstance(answer, Exception):  # QCEngine's harness of MOPAC returns some of its errors
+            raise answer
     except Exception as failure:
-        return None, _task_error(failure)
+        return _Outcome(None, _task_error(failure), getattr(failure, "extras", None))
+    if answer is None:  # and that of CFOUR nothing at all
+        return _Outcome(None, TaskError("unknown_error", f"{harness.name} ended with an error and gave no result."))
     if not answer.success:
-        return None, TaskError(answer.error.error_type, answer.error.error_message)
-    return answer, None
+        return _Outcome(answer, TaskError(answer.error.error_type, answer.error.error_message))
+    return _Outcome(answer)
 
 
 def _task_error(failure: Exception) -> TaskError:
@@ -135,6 +161,24 @@ def _task_error(failure: Exception) -> TaskError:
     if error_type is None:
         return TaskError("unknown_error", "QCEngine Execution Error:\n" + traceback.format_exc())
     return TaskError(error_type, getattr(failure, "error_message", str(failure)))
+
+
+def _body(harness: Any, request: Any, outcome: _Outcome, retries: int, wall_time: float) -> bytes:
+    """The result, or the FailedOperation, with the provenance that QCEngine adds, as QCSchema JSON."""
+    answer, error = outcome.answer, outcome.error
+    if is_engine(harness):
+        from qcengine.util import handle_output_metadata
+
+        metadata = {"stdout": None, "stderr": None, "success": True, "retries": retries, "wall_time": wall_time}
+        if answer is None and error is not None:
+            metadata |= {"success": False, "error_extras": outcome.extras, **asdict(error)}
+        answer = handle_output_metadata(answer or request, metadata, return_dict=False, convert_version=2)
+    elif error is not None:
+        from qcelemental.models.v2 import FailedOperation
+
+        answer = answer or FailedOperation(input_data=request, error=asdict(error))
+    text: str = answer.serialize("json")
+    return text.encode()
 
 
 def _numbers(answer: Any, driver: str, nat: int) -> dict[str, Any]:
@@ -153,67 +197,6 @@ def _numbers(answer: Any, driver: str, nat: int) -> dict[str, Any]:
     if missing := [name for name in ("energy", driver) if name not in found]:
         raise ProgramError(f"The program reports success but gives no {missing[0]}.")
     return found
-
-
-def _harness(name: str, target: str | None) -> Any:
-    """The program's harness: a distribution's own, or QCEngine's."""
-    if target is None:
-        harness = _engine_harness(name)
-    else:
-        module, _, attribute = target.partition(":")
-        try:
-            harness = getattr(importlib.import_module(module), attribute)()
-        except ImportError as missing:
-            raise ProgramError(
-                f"The program {name!r} can't be imported ({missing}). {_advice(name, target)}"
-            ) from missing
-    try:
-        harness.found(raise_error=True)
-    except ModuleNotFoundError as missing:
-        raise ProgramError(f"The program {name!r} is not installed here. {missing}") from missing
-    if target is not None and _is_engine(harness):
-        _register(harness)
-    return harness
-
-
-def _advice(name: str, target: str) -> str:
-    if not _have_engine():
-        return "It runs through QCEngine; install that with: pip install 'mbexec[qcengine]'"
-    return f"Its harness is {target}; install what it needs."
-
-
-def _engine_harness(name: str) -> Any:
-    if not _have_engine():
-        raise ProgramError(
-            f"The program {name!r} runs through QCEngine, which is not installed. "
-            "Install it with: pip install 'mbexec[qcengine]'"
-        )
-    from qcengine.programs.base import programs
-
-    if name.lower() not in programs:
-        raise ProgramError(
-            f"No program named {name!r} is known. QCEngine knows: {', '.join(sorted(programs))}. "
-            f"If mbexec has a distribution for it, install that with: pip install mbexec-{name}"
-        )
-    return programs[name.lower()]
-
-
-def _have_engine() -> bool:
-    return importlib.util.find_spec("qcengine") is not None
-
-
-def _is_engine(harness: Any) -> bool:
-    """Whether a harness is of QCEngine's kind, asked without importing QCEngine."""
-    return any(base.__module__.startswith("qcengine.") for base in type(harness).__mro__)
-
-
-def _register(harness: Any) -> None:
-    """Make `qcengine.compute` know a distribution's harness too."""
-    import qcengine
-    from qcengine.programs.base import programs
-
-    if harness.name.lower() not in programs:
-        qcengine.register_program(harness)
 
 
 def _describe_host() -> None:
@@ -251,7 +234,7 @@ def node_settings() -> dict[str, Any]:
     ConfigError
         If QCEngine can't read it.
     """
-    if not _have_engine():
+    if not have_engine():
         return {}
     try:
         from qcengine.config import NODE_DESCRIPTORS
