@@ -151,6 +151,36 @@ class HonoursGhosts(Toy):
         return found.model_copy(update={"properties": properties, "return_result": energy})
 
 
+def _noisy(found, size):
+    """The same result with an error in the energy that differs from call to call."""
+    energy = found.properties.return_energy + size * next(_NOISE)
+    properties = found.properties.model_copy(update={"return_energy": energy})
+    return found.model_copy(update={"properties": properties, "return_result": energy})
+
+
+_NOISE = iter(np.random.default_rng(5).normal(size=100_000).tolist())
+
+
+class NoisyAtomGhosts(AtomGhosts):
+    """Takes ghosts for atoms; no two calls agree."""
+
+    def compute(self, input_data, config):
+        return _noisy(super().compute(input_data, config), 1e-9)
+
+
+class NoisyGhosts(HonoursGhosts):
+    """Lets ghosts matter; no two calls agree to the last digits."""
+
+    def compute(self, input_data, config):
+        return _noisy(super().compute(input_data, config), 1e-10)
+
+
+class Misnamed(Toy):
+    """Says of ghosts what nobody knows."""
+
+    ghosts: ClassVar[str] = "ignored"
+
+
 def _without_basis(compute, input_data, config):
     """The model potential has no basis; toys that are asked for one leave it out."""
     model = input_data.specification.model.model_copy(update={"basis": None})

@@ -40,7 +40,7 @@ def gist(message: str) -> str:
         return ""
     if text.startswith(("Traceback", "QCEngine Execution Error")):
         return lines[-1]
-    return lines[0] if re.search(r"\w{3}", lines[0]) else _of_output(text)
+    return lines[0] if re.search(r"\w{3}", text.splitlines()[0]) else _of_output(text)
 
 
 def kind(message: str) -> str:
@@ -50,10 +50,9 @@ def kind(message: str) -> str:
 
 def _of_output(text: str) -> str:
     """The last lines that speak of an error, or the last line of all."""
-    lines = _lines(text)
+    lines = [line for line in _lines(text) if line != "STDERR:"]
     telling = [line for line in lines if _TELLING.search(line) and not _ECHO.search(line)]
-    last = [line for line in lines[-1:] if not line.endswith(":")]
-    found = "; ".join(dict.fromkeys(telling[-_SHOWN:] or last)) or "The program said nothing."
+    found = "; ".join(dict.fromkeys(telling[-_SHOWN:] or lines[-1:])) or "The program said nothing."
     place = _PLACE.search(text)
     return f"{found}; at {place[1].strip()!r}" if place else found
 
