@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -27,6 +28,9 @@ NEWER = """
     from qcelemental.util import deserialize
     path = sys.argv[sys.argv.index("--qcschema") + 1]
     given = AtomicInput(**deserialize(open(path, "rb").read(), "msgpack-ext"))
+    if "SEEN" in os.environ:
+        seen = json.loads(given.json()) | {"command": sys.argv[1:]}
+        json.dump(seen, open(os.environ["SEEN"] + "/" + str(len(os.listdir(os.environ["SEEN"]))), "w"))
     answer = AtomicResult(
         **given.dict(exclude={"provenance"}),
         properties={"return_energy": -1.9}, return_result=-1.9, success=True,
@@ -70,6 +74,52 @@ def test_newer_through_mbexec(tmp_path):
     found = mbexec.run(job, executor="serial")
     assert found.result.success, found.result.error.error_message
     assert found.energies.tolist() == [-1.9, -1.9, -1.9]
+
+
+# A cation and a radical.
+IONS = """
+1 1
+Li 0 0 0
+--
+0 2
+O 0 0 2.1
+H 0 0.8 2.6
+"""
+STATES = {  # real atoms, charge, multiplicity of each fragment
+    ("Li", "O", "H"): {((1, 0, 0), 1, 1), ((0, 1, 1), 0, 2), ((1, 1, 1), 1, 2)},
+    ("Li",): {((1,), 1, 1)},
+    ("O", "H"): {((1, 1), 0, 2)},
+}
+
+
+@pytest.mark.usefixtures("newer")
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+def test_newer_gets_the_right_inputs(tmp_path, monkeypatch, executor):
+    """Ghosts, charge, multiplicity, method, basis and keywords of each fragment, and none of another's keywords."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    monkeypatch.setenv("SEEN", str(seen))
+    job = {
+        "molecule": {"geometry": IONS},
+        "mbe": {"bsse_type": "cp", "return_total_data": True},
+        "program": {"program": "psi4", "method": "mp2", "basis": "cc-pvdz", "keywords": {"freeze_core": True}},
+        "task": {"ncores": 1, "memory": 0.5, "scratch_directory": str(tmp_path)},
+    }
+    found = mbexec.run(job, executor=executor, workers=1)
+    assert found.result.success, found.result.error.error_message
+    asked = {}
+    for given in (json.loads(path.read_text()) for path in seen.iterdir()):
+        molecule = given["molecule"]
+        symbols, multiplicity = tuple(molecule["symbols"]), molecule["molecular_multiplicity"]
+        real = tuple(map(int, molecule.get("real", [True] * len(symbols))))
+        asked.setdefault(symbols, set()).add((real, molecule["molecular_charge"], multiplicity))
+        assert given["driver"] == "energy"
+        assert (given["model"]["method"], given["model"]["basis"]) == ("mp2", "cc-pvdz")
+        # QCEngine's harness asks for uhf where there are unpaired electrons.
+        open_shell = {"reference": "uhf"} if multiplicity > 1 else {}
+        assert given["keywords"] == {"freeze_core": True} | open_shell
+        assert given["command"][given["command"].index("--memory") + 1] == "0.5GiB"
+    assert asked == STATES
 
 
 @pytest.mark.parametrize(
