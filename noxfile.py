@@ -62,6 +62,7 @@ def benchmarks(session: nox.Session) -> None:
     session.install(*EDITABLE)
     session.run("python", "benchmarks/framework.py", "--check")
     session.run("python", "benchmarks/graph.py", "--check")
+    session.run("python", "benchmarks/worker.py", "--check")
 
 
 @nox.session
