@@ -125,7 +125,7 @@ class Context:
     task
         Cores, memory and so on of one task.
     bodies
-        Whether the whole ``AtomicResult`` is wanted besides the numbers.
+        Whether the whole ``AtomicResult`` or ``FailedOperation`` is wanted besides the numbers.
     stripped
         Labels of the model chemistries whose program never sees a ghost: there is no basis to borrow.
     """

@@ -146,10 +146,10 @@ def _call(harness: Any, request: Any, config: Any) -> _Outcome:
         answer = harness.compute(request, config)
         if isinstance(answer, Exception):  # QCEngine's harness of MOPAC returns some of its errors
             raise answer
+        if answer is None:  # and that of CFOUR nothing at all
+            raise ProgramError(f"{harness.name} ended with an error and gave no result.")
     except Exception as failure:
         return _Outcome(None, _task_error(failure), getattr(failure, "extras", None))
-    if answer is None:  # and that of CFOUR nothing at all
-        return _Outcome(None, TaskError("unknown_error", f"{harness.name} ended with an error and gave no result."))
     if not answer.success:
         return _Outcome(answer, TaskError(answer.error.error_type, answer.error.error_message))
     return _Outcome(answer)

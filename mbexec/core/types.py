@@ -85,7 +85,8 @@ class TaskResult:
     worker
         ``host:pid:thread``.
     body
-        The whole ``AtomicResult`` as QCSchema JSON, if someone asked for it.
+        The whole ``AtomicResult`` as QCSchema JSON, if someone asked for it; of a failed fragment the
+        ``FailedOperation``.
     notes
         What people should know of how it came about, such as that another program than the given one was used.
     """
