@@ -18,6 +18,7 @@ from rich.console import Console
 from mbexec import MbexecError, RunResult
 from mbexec.core import engine
 from mbexec.core.config import layers, parse_value, read_config
+from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import ConfigError, ExecutorError
 from mbexec.core.logs import configure
 from mbexec.core.manager import installed_plugins
@@ -194,6 +195,7 @@ def plan(job: Path, executor: str | None, workers: int | None, settings: dict[st
     console.print(tables.plan_table(made))
     if made.expansion.rows:
         console.print(tables.amplification_table(made))
+    warn_of_convergence(made)
     if show_config:
         console.print(tables.settings_table(config))
 

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mbexec.core import messages
+from mbexec.core.convergence import ACCURACY, convergence, model_of, sums
+from mbexec.core.cost import costs
 
 if TYPE_CHECKING:
     from mbexec.core.manager import InstalledPlugin
@@ -31,7 +33,6 @@ _TREATMENTS = {
 }
 _SHOWN_ATOMS = 40
 _SHOWN_FAILURES = 20
-_WANTED = 1e-6  # E_h
 
 
 def _table(*columns: str, title: str | None = None, left: int = 1) -> Table:
@@ -123,47 +124,58 @@ def summary(report: RunReport) -> str:
 
 
 def plan_table(plan: Plan) -> RenderableType:
-    """How many fragment calculations there are, by nbody and model chemistry."""
+    """How many fragment calculations there are, by nbody and model chemistry, and what they are expected to cost."""
     expansion = plan.expansion
     sizes = expansion.sets.sizes
     nat = np.array([len(atoms) for atoms in plan.spec.molecule.fragments])
-    table = _table("n-body", "model chemistry", "calculations", "largest basis", left=2)
+    cost = costs(plan)
+    table = _table("n-body", "model chemistry", "calculations", "largest basis", "cost", left=2)
     for nbody in np.unique(expansion.nbody).tolist():
         for mc, label in enumerate(expansion.mcs):
-            chosen = expansion.bas[(expansion.nbody == nbody) & (expansion.mc == mc)]
+            here = (expansion.nbody == nbody) & (expansion.mc == mc)
+            chosen = expansion.bas[here]
             if len(chosen):
                 widest = max(chosen.tolist(), key=lambda i: int(sizes[i]))
                 atoms = int(nat[np.array(expansion.sets[widest]) - 1].sum())
-                model = _model(plan, label)
                 basis = f"{_count(int(sizes[widest]), 'fragment')}, {_count(atoms, 'atom')}"
-                table.add_row(str(nbody), model, str(len(chosen)), basis)
+                share = _percent(float(cost[here].sum() / cost[expansion.mc == mc].sum()))
+                table.add_row(str(nbody), model_of(plan, label), str(len(chosen)), basis, share)
     table.add_section()
-    table.add_row("all", "", str(len(plan)), "")
-    return table
+    table.add_row("all", "", str(len(plan)), "", "")
+    own = "" if len(expansion.mcs) == 1 else " of each model chemistry's own"
+    return Group(table, Text(f"cost is the estimated share{own}, by the formal scaling of the method.\n"))
+
+
+def _percent(share: float) -> str:
+    return "< 1 %" if share < 0.005 else f"{100 * share:.0f} %"
 
 
 def amplification_table(plan: Plan) -> RenderableType:
-    """How errors of the single calculations grow in the sums that are returned."""
+    """How errors of the single calculations grow in the sums that are returned, and how large they are."""
     table = _table("sum", "sum of |c|", "root of sum of c^2", "needed of each / E_h", title="How errors grow")
-    for bsse in dict.fromkeys(row.bsse for row in plan.expansion.rows):
-        highest = max(row.nbody for row in plan.expansion.rows if row.bsse == bsse)
-        for name, start in (("total", 1), ("interaction", 2)):
-            worst, random = plan.expansion.amplification(bsse, highest, start)
-            if worst:
-                table.add_row(f"{bsse} {name}", f"{worst:.0f}", f"{random:.1f}", f"{_WANTED / random:.0e}")
-    told = "c is how often each energy counts; the last column makes a sum good to 1e-6 E_h if errors are random."
-    return Group(table, Text(told))
+    for name, which in sums(plan):
+        worst, random = plan.expansion.amplification(*which)
+        if worst:
+            table.add_row(name, f"{worst:.0f}", f"{random:.1f}", f"{ACCURACY / random:.0e}")
+    wanted = f"the last column makes a sum good to {ACCURACY:.0e} E_h if errors are random."
+    told = [f"c is how often each energy counts; {wanted}"]
+    used = [plan.expansion.mcs[mc] for mc in np.unique(plan.expansion.mc).tolist()]
+    told += [line for label in used if (line := _converged(plan, label))]
+    return Group(table, *map(Text, told))
+
+
+def _converged(plan: Plan, label: str) -> str:
+    """How good the energies of a model chemistry are; nothing where nothing has to converge."""
+    found = convergence(plan.spec.specification.specification[label])
+    if found is None:
+        return f"How far energies of {model_of(plan, label)!r} converge is not known here."
+    if not found.thresholds:
+        return ""
+    return f"Energies of {model_of(plan, label)!r} are good to about {found.error:.0e} E_h ({found.told})."
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number > 1)}"
-
-
-def _model(plan: Plan, label: str) -> str:
-    found = plan.spec.specification.specification[label]
-    basis = f"/{found.model.basis}" if found.model.basis else ""
-    name = "" if label == "(auto)" else f"{label}: "
-    return f"{name}{found.program} {found.model.method}{basis}"
 
 
 def settings_table(config: RunConfig) -> Table:

@@ -18,7 +18,7 @@ from qcmanybody.models.v2 import ManyBodyResult
 import mbexec
 from mbexec import cli, hookimpl
 from mbexec.core.manager import installed_plugins
-from tests.systems import WATER_TRIMER
+from tests.systems import WATER_TRIMER, argon, job
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
@@ -285,6 +285,32 @@ def test_plan_counts_the_calculations(jobfile):
     for level in plan.levels:
         assert re.search(rf"{level.nbody} +model-potential lj +{len(level)} +3 fragments, 9 atoms", shown)
     assert re.search(rf"all +{len(plan)}\b", shown)
+
+
+def test_plan_shows_where_the_cost_falls(tmp_path):
+    """Three monomers of 9 functions and three dimers of 18, cubed: one part in nine, eight in nine."""
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job(argon(3), max_nbody=2)))
+    shown = mbexec_("plan", path).stdout
+    assert re.search(r"1 +model-potential lj-atm +3 +1 fragment, 1 atom +11 %", shown)
+    assert re.search(r"2 +model-potential lj-atm +3 +2 fragments, 2 atoms +89 %", shown)
+
+
+def test_plan_tells_how_far_energies_converge(tmp_path):
+    """What is known of the keywords, that nothing is known, and a warning where it is not enough."""
+    programs = {
+        "fine": {"program": "pyscf", "method": "hf", "basis": "6-31g"},
+        "loose": {"program": "nwchem", "method": "hf", "basis": "6-31g", "keywords": {"scf__thresh": 0.01}},
+        "strange": {"program": "cfour", "method": "hf", "basis": "6-31g"},
+    }
+    levels = {"1": "fine", "2": "loose", "3": "strange"}
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job(argon(4), program=programs, levels=levels)))
+    done = mbexec_("plan", path)
+    assert "Energies of 'fine: pyscf hf/6-31g' are good to about 1e-12 E_h (conv_tol = 1e-10" in done.stdout
+    assert "How far energies of 'strange: cfour hf/6-31g' converge is not known here." in done.stdout
+    assert "Warning: Energies of 'loose: nwchem hf/6-31g' are good to about 1e-04 E_h (scf__th" in done.stderr
+    assert done.stderr.count("Warning") == 1
 
 
 def test_plan_tells_model_chemistries_apart(tmp_path):

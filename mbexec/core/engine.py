@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mbexec.core.config import layers, read_config
 from mbexec.core.context import Cluster, Context, alternative_label
+from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import PluginError
 from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.limits import limited_threads
@@ -171,6 +172,7 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
         work = Work(context, _workers(manager, config))
         work.prepare()
         _warn_of_timeout(manager, config)
+        warn_of_convergence(made)
         result, report, energies = Run(made, config, manager, work, stop or threading.Event()).run()
     return RunResult(result, report, config, made, energies)
 

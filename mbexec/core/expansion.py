@@ -148,8 +148,8 @@ class Expansion:
         """Rows of the contributions of `start` to `through` bodies."""
         return [i for i, row in enumerate(self.rows) if row.bsse == treatment and start <= row.nbody <= through]
 
-    def amplification(self, treatment: str, through: int, start: int = 1) -> tuple[float, float]:
-        """How errors of the tasks' energies grow in the sum that :meth:`total` gives.
+    def amplification(self, treatment: str, through: int, start: int = 1, mc: str | None = None) -> tuple[float, float]:
+        """How errors of the tasks' energies, or of those of one model chemistry, grow in what :meth:`total` gives.
 
         Returns
         -------
@@ -163,6 +163,8 @@ class Expansion:
         R. M. Richard, K. U. Lao, J. M. Herbert, J. Chem. Phys. 141, 014108 (2014).
         """
         c = self.total(treatment, through, start).astype(np.float64)
+        if mc is not None:
+            c = c[self.mc == self.mcs.index(mc)]
         return float(np.abs(c).sum()), float(np.sqrt((c**2).sum()))
 
     def increments(self, treatment: str, energies: NDArray[np.float64]) -> dict[tuple[int, ...], float]:
