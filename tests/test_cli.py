@@ -306,7 +306,7 @@ def test_plan_tells_how_far_energies_converge(tmp_path):
     levels = {"1": "fine", "2": "loose", "3": "strange"}
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job(argon(4), program=programs, levels=levels)))
-    done = mbexec_("plan", path)
+    done = process("plan", path)
     assert "Energies of 'fine: pyscf hf/6-31g' are good to about 1e-12 E_h (conv_tol = 1e-10" in done.stdout
     assert "How far energies of 'strange: cfour hf/6-31g' converge is not known here." in done.stdout
     assert "Warning: Energies of 'loose: nwchem hf/6-31g' are good to about 1e-04 E_h (scf__th" in done.stderr
