@@ -103,3 +103,30 @@ def test_array_sum_refuses_huge_coefficients():
     """A coefficient that one limb cannot take is named."""
     with pytest.raises(ValueError, match="coefficients must be below"):
         ArraySum((1, 1)).add(np.array([2**29]), np.array([1.0]))
+
+
+@given(st.lists(st.tuples(counts, counts, st.floats(-100, 100)), min_size=1, max_size=30), st.integers(1, 5))
+@settings(max_examples=50)
+def test_many_at_once_give_the_bits_of_one_by_one(terms, batch):
+    """Two sums over six places, each term at two of them: batches of any size make no difference."""
+    single, many = ArraySum((2, 3, 2)), ArraySum((2, 3, 2))
+    given = []
+    for number, (first, second, x) in enumerate(terms):
+        places = np.array([[number % 6], [(number + 2) % 6]])
+        given.append((np.array([first, second]), np.array([[x], [x / 3]]), places))
+        row, column = divmod(places[0, 0], 2)
+        single.add(given[-1][0], np.array([[x]]), np.ix_([row], [column]))
+        row, column = divmod(places[1, 0], 2)
+        single.add(given[-1][0], np.array([[x / 3]]), np.ix_([row], [column]))
+    for start in range(0, len(given), batch):
+        many.add_many(*map(list, zip(*given[start : start + batch], strict=True)))
+    for rows in ([0], [1], [0, 1]):
+        assert many.total(rows).tobytes() == single.total(rows).tobytes()
+
+
+def test_many_at_once_carry_before_they_overflow():
+    """Coefficients that are too much for one batch are added in several."""
+    total = ArraySum((1, 1))
+    many = 40
+    total.add_many([np.array([2**27 + 1])] * many, [np.array([0.7])] * many, [np.array([0])] * many)
+    assert total.total([0])[0] == float(many * (2**27 + 1) * Fraction(0.7))

@@ -46,7 +46,7 @@ class Task:
     @property
     def label(self) -> str:
         """The name QCManyBody gives this calculation, such as ``["(auto)", [2], [1, 2, 3]]``."""
-        return json.dumps([self.mc, list(self.frag), list(self.bas)])
+        return f"[{json.dumps(self.mc)}, {list(self.frag)}, {list(self.bas)}]"  # as json.dumps writes it
 
 
 @frozen
