@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,8 +65,10 @@ class Cluster:
         from qcelemental.models.v2 import Molecule
 
         chosen = [self.fragments[i - 1] for i in bas]
+        sizes = [len(atoms) for atoms in chosen]
+        ends = list(accumulate(sizes))
+        places = np.arange(ends[-1], dtype=np.int32)
         atoms = np.concatenate(chosen)
-        ends = np.cumsum([len(a) for a in chosen])
         real = [i in frag for i in bas]
         charges = [self.charges[i - 1] if here else 0.0 for i, here in zip(bas, real, strict=True)]
         multiplicities = [self.multiplicities[i - 1] if here else 1 for i, here in zip(bas, real, strict=True)]
@@ -77,8 +80,8 @@ class Cluster:
             symbols=self.symbols[atoms],
             geometry=self.geometry[atoms],
             masses=self.masses[atoms],
-            real=np.repeat(real, [len(a) for a in chosen]),
-            fragments=[np.arange(end - len(a), end, dtype=np.int32) for a, end in zip(chosen, ends, strict=True)],
+            real=np.array([here for here, size in zip(real, sizes, strict=True) for _ in range(size)]),
+            fragments=[places[end - size : end] for end, size in zip(ends, sizes, strict=True)],
             fragment_charges=charges,
             fragment_multiplicities=multiplicities,
             molecular_charge=sum(charges),

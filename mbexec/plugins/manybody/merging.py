@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from attrs import define, field
 from numpy.typing import NDArray
-from qcelemental.models.v2 import AtomicProperties, AtomicResult, FailedOperation
+from qcelemental.models.v2 import AtomicResult, FailedOperation
 from qcmanybody.models.v2 import BsseEnum, ManyBodyResult
 from qcmanybody.utils import modelchem_labels, print_nbody_energy
 
@@ -49,7 +49,7 @@ class _Sums:
     clusters: dict[int, Mapping[str, Any]] | None = field(init=False)
     _waiting: list[TaskResult] = field(factory=list)
     _done: NDArray[np.bool_] = field(init=False)
-    _atoms: list[NDArray[np.int32]] = field(init=False)
+    _coordinates: list[NDArray[np.intp]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         nat = len(self.plan.spec.molecule.symbols)
@@ -60,7 +60,8 @@ class _Sums:
         self.arrays = {name: ArraySum(shapes[name]) for name in wanted}
         self.energies = np.full(len(self.plan), np.nan)
         self._done = np.zeros(len(self.plan), dtype=bool)
-        self._atoms = [np.asarray(atoms) for atoms in self.plan.spec.molecule.fragments]
+        fragments = self.plan.spec.molecule.fragments
+        self._coordinates = [3 * np.asarray(atoms)[:, None] + np.arange(3) for atoms in fragments]
         kept = cluster_properties(self.plan.spec)
         too_many = kept == "auto" and len(self.plan) > _MOST_CLUSTERS
         self.clusters = None if too_many or kept == "none" else {}
@@ -100,12 +101,12 @@ class _Sums:
     def places(self, index: int, name: str) -> NDArray[np.intp]:
         """Where in the cluster's array, counted in one row, the values of a task go; in their shape."""
         expansion = self.plan.expansion
-        atoms = np.concatenate([self._atoms[i - 1] for i in expansion.sets[int(expansion.bas[index])]])
-        coordinates: NDArray[np.intp] = 3 * atoms[:, None] + np.arange(3)
+        coordinates = np.concatenate([self._coordinates[i - 1] for i in expansion.sets[int(expansion.bas[index])]])
         if name == "gradient":
             return coordinates
         width = 3 * len(self.plan.spec.molecule.symbols)
-        return width * coordinates.reshape(-1, 1) + coordinates.ravel()
+        pairs: NDArray[np.intp] = width * coordinates.reshape(-1, 1) + coordinates.ravel()
+        return pairs
 
     def missing(self) -> dict[int, TaskError]:
         unknown = TaskError("unknown_error", "The fragment did not run.")
@@ -201,7 +202,7 @@ def _properties(plan: Plan, sums: _Sums, name: str, bsse: str) -> dict[str, Any]
     return found
 
 
-def _cluster_properties(plan: Plan, sums: _Sums) -> dict[str, AtomicProperties]:
+def _cluster_properties(plan: Plan, sums: _Sums) -> dict[str, dict[str, Any]]:
     """Each fragment's own numbers, arrays in the cluster's size, as far as they were kept."""
     nat = len(plan.spec.molecule.symbols)
     found = {}
@@ -211,7 +212,7 @@ def _cluster_properties(plan: Plan, sums: _Sums) -> dict[str, AtomicProperties]:
             full = np.zeros((nat, 3) if name == "gradient" else (3 * nat, 3 * nat))
             full.flat[sums.places(index, name)] = values[name]
             properties[f"return_{name}"] = full
-        found[plan[index].label] = AtomicProperties(**properties)
+        found[plan[index].label] = properties
     return found
 
 
