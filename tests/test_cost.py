@@ -9,7 +9,7 @@ import pytest
 from qcelemental.models.v2 import AtomicInput, AtomicSpecification
 
 import mbexec
-from mbexec.core.convergence import ACCURACY, convergence, warn_of_convergence
+from mbexec.core.convergence import ACCURACY, convergence, sums, warn_of_convergence
 from mbexec.core.cost import costs, scaling
 from mbexec.core.potential import ModelPotential
 from mbexec.core.schedule import submissions
@@ -212,6 +212,19 @@ def test_the_amplification_of_model_chemistries_adds_up():
     worst, random = plan.expansion.amplification("nocp", 3)
     assert worst == parts[:, 0].sum()
     np.testing.assert_allclose(random, np.hypot(*parts[:, 1]))
+
+
+@pytest.mark.parametrize(
+    ("bsse", "total", "names"),
+    [
+        ("nocp", False, ["nocp total", "nocp interaction"]),
+        ("cp", False, ["cp interaction"]),
+        ("cp", True, ["cp total", "cp interaction"]),
+    ],
+)
+def test_sums_are_those_that_come_out(bsse, total, names):
+    """Counterpoise without total data has no total energy."""
+    assert [name for name, _ in sums(planned(argon(3), bsse=bsse, return_total_data=total))] == names
 
 
 @pytest.mark.sources

@@ -149,7 +149,8 @@ def sums(plan: Plan) -> Iterator[tuple[str, tuple[str, int, int]]]:
     """The energies that a plan adds up: their names, and treatment, highest and lowest order of each."""
     for bsse in dict.fromkeys(row.bsse for row in plan.expansion.rows):
         highest = max(row.nbody for row in plan.expansion.rows if row.bsse == bsse)
-        yield f"{bsse} total", (bsse, highest, 1)
+        if plan.expansion.amplification(bsse, 1)[0]:  # cp without total data has no monomers in their own basis
+            yield f"{bsse} total", (bsse, highest, 1)
         if highest > 1:
             yield f"{bsse} interaction", (bsse, highest, 2)
 
@@ -165,7 +166,7 @@ def warn_of_convergence(plan: Plan) -> None:
             continue
         warnings.warn(
             f"Energies of {model_of(plan, label)!r} are good to about {found.error:.0e} E_h ({found.told}), "
-            f"which makes about {found.error * growth[name]:.0e} E_h in the {name} energy. "
+            f"which makes about {found.error * growth[name]:.1e} E_h in the {name} energy. "
             f"For {ACCURACY:.0e} E_h, set {_enough(specification, ACCURACY / growth[name])}.",
             stacklevel=2,
         )
