@@ -24,7 +24,7 @@ __all__ = ["merge", "nuclear_repulsion"]
 
 _DERIVATIVES = {"gradient": 1, "hessian": 2}
 _MOST_CLUSTERS = 10_000
-_BATCH = 256
+_BATCH = 50_000  # numbers that wait to be added up: many take less time together, and they take some memory
 
 
 def merge(plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult | FailedOperation:
@@ -48,6 +48,7 @@ class _Sums:
     bodies: dict[int, bytes] = field(factory=dict)
     clusters: dict[int, Mapping[str, Any]] | None = field(init=False)
     _waiting: list[TaskResult] = field(factory=list)
+    _count: int = 0
     _done: NDArray[np.bool_] = field(init=False)
     _coordinates: list[NDArray[np.intp]] = field(init=False)
 
@@ -85,18 +86,20 @@ class _Sums:
             del self.arrays[name]  # a Hessian run of a program that gives no gradient with it
         if self.arrays:
             self._waiting.append(result)
-        if len(self._waiting) == _BATCH:
+        self._count += sum(result.values[name].size for name in self.arrays)
+        if self._count >= _BATCH:
             self.add_waiting()
         if self.clusters is not None:
             self.clusters[result.index] = result.values
 
     def add_waiting(self) -> None:
-        """Add up the arrays that came since the last time: many at once take far less time than one by one."""
+        """Add up the arrays that came since the last time."""
         multiples = [self.plan.expansion.coefficients[result.index] for result in self._waiting]
         for name, total in self.arrays.items() if self._waiting else ():
             places = [self.places(result.index, name) for result in self._waiting]
             total.add_many(multiples, [result.values[name] for result in self._waiting], places)
         self._waiting.clear()
+        self._count = 0
 
     def places(self, index: int, name: str) -> NDArray[np.intp]:
         """Where in the cluster's array, counted in one row, the values of a task go; in their shape."""
