@@ -97,7 +97,7 @@ def failures(plan: Plan, result: Any) -> RenderableType:
     failed = (result.error.extras or {}).get("failed", [])
     kinds: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for entry in failed:
-        model = _model(plan, json.loads(entry["label"])[0])
+        model = model_of(plan, json.loads(entry["label"])[0])
         kinds.setdefault((model, entry["error_type"], messages.kind(entry["error_message"])), []).append(entry)
     table = _table("fragment calculation", "error", "message", left=3)
     for (model, error_type, _), entries in list(kinds.items())[:_SHOWN_FAILURES]:
