@@ -61,9 +61,28 @@ def build_tasks(spec: ManyBodyInput, config: RunConfig) -> Plan:
 def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
     """Run the tasks of a level and yield each one's result exactly once, in any order, as it finishes. An executor.
 
-    Pull tasks from `level` as workers become free, not all at once, and only in the thread that consumes the results.
+    Pull tasks from `level` as workers become free, at most 512 ahead for each worker, and only in the thread that
+    consumes the results. No more than ``work.workers`` tasks run at once. A level may be empty, and may end early.
+    When it ends early, finish what was pulled and yield it.
+
     A task that fails gives a result with `error` set; an exception means that the executor itself is broken. When
-    the returned iterator is closed, cancel what can be cancelled and return.
+    the returned iterator is closed, cancel what can be cancelled and return. Let ``KeyboardInterrupt`` pass.
+
+    An executor serves level after level, also with other work. Leave environment variables, working directory, signal
+    handlers and multiprocessing's start method as they were, see to it that no process outlives the run's, and import
+    nothing that its distribution does not require.
+
+    Say what the executor is by attributes of its class; each is False unless it is there:
+
+    isolates_processes
+        Tasks run in processes other than the run's. A worker that dies is never waited for.
+    survives_worker_death
+        Moreover, only the task that a dead worker ran gets an error.
+    can_kill
+        A task that takes longer than ``work.context.task.timeout`` seconds is killed, with all that it started, and
+        gets an error; closing the iterator kills what runs.
+    max_workers
+        A number: the most workers that it can use; without it, as many as are wanted.
 
     Parameters
     ----------

@@ -1,0 +1,132 @@
+"""Rules: plain functions that try a plugin and raise an AssertionError if it breaks its contract."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import traceback
+import unittest
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Protocol
+
+from mbexec.testing.trial import Make, gate
+
+__all__ = ["PATIENCE", "Broken", "Rule", "broken", "check", "rule"]
+
+PATIENCE = 60.0
+
+
+class Broken(Exception):  # noqa: N818 - a finding about a plugin
+    """What a plugin did that it must not do; the words follow "The executor"."""
+
+
+def broken(did: str) -> Broken:
+    """To be raised by a rule that finds a plugin at fault."""
+    return Broken(did)
+
+
+class Rule(Protocol):
+    """A rule; to be called with something that makes the plugin."""
+
+    __name__: str
+    __doc__: str | None
+
+    def __call__(self, make: Make, *, patience: float = PATIENCE) -> None:
+        """Raise AssertionError if the plugin breaks the rule, unittest.SkipTest if the rule is not for it."""
+
+
+def rule(role: str, says: str, mend: str, *, here: bool = False) -> Callable[[Callable[[Make, Path], None]], Rule]:
+    """Make a rule of a function that tries a plugin, and is given a gate for toys besides.
+
+    Parameters
+    ----------
+    role
+        Of the plugin.
+    says
+        The words of the hook's contract, verbatim.
+    mend
+        How to keep them.
+    here
+        Whether to try in the thread that asks, for as long as it takes; else in a thread of its own, and with patience.
+    """
+
+    def made(body: Callable[[Make, Path], None]) -> Rule:
+        def checked(make: Make, *, patience: float = PATIENCE) -> None:
+            try:
+                with gate() as shut:
+                    body(make, shut) if here else _within(patience, lambda: body(make, shut))
+            except Broken as found:
+                raise AssertionError(_sentence(role, str(found), says, mend)) from found.__cause__
+            except (AssertionError, unittest.SkipTest):
+                raise
+            except Exception as error:
+                did = f"raised {type(error).__name__}: {error}"
+                raise AssertionError(_sentence(role, did, says, mend)) from error
+
+        checked.__name__, checked.__qualname__ = body.__name__, body.__qualname__
+        checked.__doc__, checked.__module__ = body.__doc__, body.__module__
+        return checked
+
+    return made
+
+
+def _sentence(role: str, did: str, says: str, mend: str) -> str:
+    return f'The {role} {did.rstrip(".")}. Its contract says: "{says}". {mend}'
+
+
+class _Bench(threading.Thread):
+    """A thread that tries one plugin after the other, as runs of one thread do."""
+
+    def __init__(self) -> None:
+        super().__init__(name="mbexec.testing", daemon=True)
+        self.calls: queue.SimpleQueue[tuple[Future[None], Callable[[], None]]] = queue.SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        """Wait for something to try."""
+        while True:
+            future, call = self.calls.get()
+            try:
+                call()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+            del future, call
+
+
+_free: list[_Bench] = []
+
+
+def _within(patience: float, call: Callable[[], None]) -> None:
+    """Call in another thread, so that a plugin that waits for ever is left waiting and told on."""
+    bench = _free.pop() if _free else _Bench()
+    future: Future[None] = Future()
+    bench.calls.put((future, call))
+    done, _ = wait([future], patience)
+    if not done:
+        frame = sys._current_frames().get(bench.ident or 0)
+        place = " <- ".join(f"{f.filename}:{f.lineno}" for f in traceback.extract_stack(frame)[:-4:-1])
+        raise broken(f"did not come to an end within {patience:g} s; it waits at {place}")
+    _free.append(bench)
+    future.result()
+
+
+def check(rules: Iterable[Rule], make: Make, *, patience: float, say: Callable[[str], object]) -> None:
+    """Try all rules and say how each went; raise one AssertionError about all those that were broken."""
+    faults = []
+    for each in rules:
+        try:
+            each(make, patience=patience)
+        except unittest.SkipTest as why:
+            say(f"skipped  {each.__name__}: {why}")
+        except AssertionError as fault:
+            say(f"BROKEN   {each.__name__}: {fault}")
+            faults.append(f"{each.__name__}: {fault}")
+        else:
+            say(f"kept     {each.__name__}")
+    if faults:
+        raise AssertionError("\n".join(faults))
