@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mbexec.testing import executors, processes
-from mbexec.testing.rules import PATIENCE, Rule, check
-from mbexec.testing.trial import Make
+from mbexec.testing.rules import PATIENCE, Make, Rule, check
 
 __all__ = ["EXECUTOR_RULES", "check_executor"]
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from mbexec.core.types import TaskResult
-from mbexec.testing.rules import broken, rule
-from mbexec.testing.trial import Make, Trial, plugged
+from mbexec.testing.rules import Make, broken, rule
+from mbexec.testing.trial import Trial, plugged
 
 __all__ = [
     "a_failing_task_is_a_result",
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 WINDOW = 512
+_STALLED = 10.0
 _EACH_ONCE = "yield each one's result exactly once"
 
 
@@ -124,7 +125,7 @@ def short_tasks_do_not_wait_for_long_ones(make: Make, gate: Path) -> None:
     """While one task takes long, the results of at least half of the others come."""
     _needs_two_workers(make)
     trial = Trial(["long"] + ["plain"] * 15, {"long": {"wait": str(gate)}})
-    fallback = threading.Timer(10, gate.unlink, kwargs={"missing_ok": True})
+    fallback = threading.Timer(_STALLED, gate.unlink, kwargs={"missing_ok": True})
     fallback.start()
     early = 0
     with plugged(make) as executor, closing(trial.submit(executor)) as results:
@@ -165,12 +166,12 @@ def no_more_tasks_at_once_than_workers(make: Make, gate: Path) -> None:
 def tasks_are_pulled_as_needed(make: Make, gate: Path) -> None:
     """However long the level, only a window of tasks is pulled before their results are given."""
     trial = Trial(["plain"] * 4096)
-    bound, given, most = WINDOW * trial.workers, 0, 0
+    bound, given, most, end = WINDOW * trial.workers, 0, 0, time.monotonic() + 5
     with plugged(make) as executor, closing(trial.submit(executor)) as results:
         for _ in results:
             most = max(most, len(trial.level.pulled) - given)
             given += 1
-            if most > bound or given > bound + 100:
+            if most > bound or given > bound + 100 or time.monotonic() > end:
                 trial.stop.set()
     if most > bound:
         raise broken(f"had pulled {most} tasks without giving their results, with {trial.work.workers} workers")
@@ -302,11 +303,12 @@ def surroundings_are_left_as_they_were(make: Make, gate: Path) -> None:
 
 def _surroundings() -> dict[str, Any]:
     handlers = {f"the handler of {s.name}": signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
+    usual = multiprocessing.get_all_start_methods()[0]
     return {
         **{f"the variable {name}": value for name, value in os.environ.items()},
         **handlers,
         "the working directory": os.getcwd(),
-        "multiprocessing's start method": multiprocessing.get_start_method(allow_none=True),
+        "multiprocessing's start method": multiprocessing.get_start_method(allow_none=True) or usual,
     }
 
 
@@ -318,7 +320,7 @@ def _surroundings() -> dict[str, Any]:
 def the_same_bits_as_serial(make: Make, gate: Path) -> None:
     """With 1 to 8 workers the numbers are those of the tasks run here one after the other, to the last bit."""
     for workers in (1, 2, 3, 8):
-        trial = Trial(["plain"] * 40, driver="gradient", workers=workers)
+        trial = Trial(["plain"] * 24, driver="gradient", workers=workers)
         with plugged(make) as executor:
             results = trial.run(executor)
         _check_complete(trial, results)

@@ -18,8 +18,8 @@ import cloudpickle
 import psutil
 
 from mbexec.testing.imports import undeclared
-from mbexec.testing.rules import broken, rule
-from mbexec.testing.trial import Make, Trial, plugged
+from mbexec.testing.rules import Make, broken, rule
+from mbexec.testing.trial import Trial, plugged
 
 __all__ = [
     "a_dead_worker_costs_its_task_alone",
@@ -105,13 +105,11 @@ def a_dead_worker_costs_its_task_alone(make: Make, gate: Path) -> None:
 def a_hanging_task_is_killed(make: Make, gate: Path) -> None:
     """A task that hangs is killed at its timeout with what it started, and gives a result with an error."""
     _needs(make, "can_kill")
-    log = gate.with_name("log")
-    toys = {"hanging": {"log": str(log), "child": str(gate)}}
-    trial = Trial(["plain"] * 3 + ["hanging"] + ["plain"] * 8, toys, timeout=2.0)
+    trial = Trial(["plain"] * 3 + ["hanging"] + ["plain"] * 8, {"hanging": {"child": str(gate)}}, timeout=2.0)
     with plugged(make) as executor:
         results = {result.index: result for result in trial.run(executor)}
     _check_only("hanging", trial, results)
-    _check_gone(_children(log), "a process that a killed task had started")
+    _check_gone(_children(gate), "a process that a killed task had started")
 
 
 @rule(
@@ -122,16 +120,14 @@ def a_hanging_task_is_killed(make: Make, gate: Path) -> None:
 def closing_kills(make: Make, gate: Path) -> None:
     """When the iterator is closed, tasks that run are killed with what they started."""
     _needs(make, "can_kill")
-    log = gate.with_name("log")
-    toys = {"hanging": {"log": str(log), "child": str(gate)}}
-    trial = Trial(["plain", *["hanging"] * 6], toys)
+    trial = Trial(["plain", *["hanging"] * 6], {"hanging": {"child": str(gate)}})
     with plugged(make) as executor:
         with closing(trial.submit(executor)) as results:
             next(results)
             end = time.monotonic() + _GRACE
-            while not _children(log) and time.monotonic() < end:
+            while not _children(gate) and time.monotonic() < end:
                 time.sleep(0.02)
-        _check_gone(_children(log), "a process that a task had started")
+        _check_gone(_children(gate), "a process that a task had started")
 
 
 def _check_only(culprit: str, trial: Trial, results: dict[int, Any]) -> None:
@@ -146,9 +142,9 @@ def _check_only(culprit: str, trial: Trial, results: dict[int, Any]) -> None:
             raise broken(f"gave {task.label} an error, though only another task is {culprit}: {error!r:.200}")
 
 
-def _children(log: Path) -> list[int]:
-    lines = log.read_text().splitlines() if log.exists() else []
-    return [int(line.split()[1]) for line in lines if line.startswith("child")]
+def _children(gate: Path) -> list[int]:
+    """Child processes that toys have started, who write that on the gate."""
+    return [int(line.split()[1]) for line in gate.read_text().splitlines()]
 
 
 def _check_gone(pids: list[int], what: str) -> None:
@@ -208,11 +204,14 @@ scenario, make = pickle.loads((folder / "call").read_bytes())
 
 def _in_fresh_process(scenario: Callable[[bytes], Any], make: Make) -> Any:
     """What a function says of the executor in an interpreter that has done nothing else."""
-    with tempfile.TemporaryDirectory(prefix="mbexec-testing-") as folder:
-        Path(folder, "call").write_bytes(pickle.dumps((scenario, cloudpickle.dumps(make))))
-        command = [sys.executable, "-c", _FRESH, folder]
+    with tempfile.TemporaryDirectory(prefix="mbexec-testing-") as name:
+        folder = Path(name)
+        (folder / "call").write_bytes(pickle.dumps((scenario, cloudpickle.dumps(make))))
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+        with (folder / "said").open("w") as said:  # a pipe would stay open as long as anyone who is left behind
+            command = [sys.executable, "-c", _FRESH, name]
+            done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stdout=said, stderr=said)
         if done.returncode:
-            raise broken(f"failed in a fresh process: {done.stderr.strip().splitlines()[-1:]}")
-        return pickle.loads(Path(folder, "answer").read_bytes())
+            last = (folder / "said").read_text().strip().splitlines()[-1:]
+            raise broken(f"failed in a fresh process: {''.join(last)}")
+        return pickle.loads((folder / "answer").read_bytes())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import queue
 import sys
+import tempfile
 import threading
 import traceback
 import unittest
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from mbexec.testing.trial import Make, gate
 
-__all__ = ["PATIENCE", "Broken", "Rule", "broken", "check", "rule"]
+__all__ = ["PATIENCE", "Broken", "Make", "Rule", "broken", "check", "gate", "rule"]
 
+Make = Callable[[], Any]
 PATIENCE = 60.0
 
 
@@ -26,6 +28,15 @@ class Broken(Exception):  # noqa: N818 - a finding about a plugin
 def broken(did: str) -> Broken:
     """To be raised by a rule that finds a plugin at fault."""
     return Broken(did)
+
+
+@contextmanager
+def gate() -> Iterator[Path]:
+    """A file that toys wait at until it is gone; it goes at the latest when the block is left, so that no toy stays."""
+    with tempfile.TemporaryDirectory(prefix="mbexec-testing-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "gate"
+        path.touch()
+        yield path
 
 
 class Rule(Protocol):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +18,13 @@ from mbexec.core.expansion import Expansion
 from mbexec.core.settings import TaskSettings
 from mbexec.core.types import Level, Plan, Task, TaskResult
 from mbexec.core.work import Work
+from mbexec.testing.rules import Make, broken
 
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput
 
-__all__ = ["Make", "Plugged", "Trial", "WatchedLevel", "gate", "plugged"]
+__all__ = ["Plugged", "Trial", "WatchedLevel", "plugged"]
 
-Make = Callable[[], Any]
 _TOY = "toy-potential"
 
 
@@ -48,15 +46,6 @@ def plugged(make: Make, *others: Any) -> Iterator[Plugged]:
         manager.register(each)
     with plugin if isinstance(plugin, AbstractContextManager) else nullcontext():
         yield Plugged(plugin, manager.hook)
-
-
-@contextmanager
-def gate() -> Iterator[Path]:
-    """A file that toys wait at until it is gone; it goes at the latest when the block is left, so that no toy stays."""
-    with tempfile.TemporaryDirectory(prefix="mbexec-testing-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "gate"
-        path.touch()
-        yield path
 
 
 class WatchedLevel(Level):
@@ -120,6 +109,8 @@ class Trial:
 
     def submit(self, executor: Plugged) -> Generator[TaskResult, None, None]:
         """Give the executor a level of the tasks; close what it gives when the generator is closed."""
+        if not executor.hook.submit_level.get_hookimpls():
+            raise broken("has no hook submit_level; mark the method with mbexec.hookimpl")
         self.level = self._new_level()
         self.work.workers = min(self.workers, getattr(executor.plugin, "max_workers", self.workers))
         given = executor.hook.submit_level(level=self.level, work=self.work)

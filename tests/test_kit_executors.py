@@ -1,0 +1,304 @@
+"""The conformance kit for executors: it accepts good ones, and each rule rejects those that break it."""
+
+import re
+import signal
+import threading
+import unittest
+from functools import partial
+from importlib.metadata import entry_points
+
+import psutil
+import pytest
+
+import mbexec
+from mbexec import hookimpl, hookspecs
+from mbexec.core.manager import find_plugin
+from mbexec.testing import EXECUTOR_RULES, check_executor, executors, processes
+from tests import executors as tried
+
+BUILT_IN = ["serial", "threads"]
+OF_CAPABILITIES = {
+    "declarations_hold",
+    "closing_cancels",
+    "an_interrupt_passes",
+    "a_dead_worker_is_not_waited_for",
+    "a_dead_worker_costs_its_task_alone",
+    "a_hanging_task_is_killed",
+    "closing_kills",
+    "no_process_is_left",
+}
+CONTRACT = " ".join(hookspecs.submit_level.__doc__.split())
+
+BREAKING = {
+    "declarations_hold": [
+        (tried.Vague, "declares can_kill = 'perhaps', which is neither True nor False"),
+        (tried.Idle, "declares max_workers = 0, which is no whole number from 1 up"),
+        (tried.Boastful, "declares can_kill but not isolates_processes, without which it can't be"),
+        (tried.InsideAfterAll, "declares isolates_processes, and runs tasks in the process of the run"),
+        (tried.Secretive, "runs tasks in processes of their own, and does not declare isolates_processes"),
+    ],
+    "each_task_gives_one_result": [
+        (tried.Twice, r"gave 2 results for the task \["),
+        (tried.Forgetful, r"gave no result for \d+ of 30 tasks"),
+        (tried.Strange, r"gave a result for place 1\d\d\d of the plan, which it did not pull"),
+        (tried.Nothing, "gave None, which is no TaskResult"),
+    ],
+    "results_belong_to_their_tasks": [(tried.Swapping, r"gave \[.*\] the energy .*, which is not the")],
+    "the_same_bits_as_serial": [(tried.Rounding, "the gradient array.*, which is not the array")],
+    "a_failing_task_is_a_result": [
+        (tried.Nervous, "raised RuntimeError: The toy fails as it was asked to"),
+        (tried.InOwnWords, r"the error TaskError\(error_type='unknown_error', .* for TaskError\(error_type='conv"),
+        (tried.GivesUp, "gave no result for 14 of 16 tasks"),
+    ],
+    "an_empty_level_gives_nothing": [
+        (tried.Presuming, "raised RuntimeError: generator raised StopIteration"),
+        (tried.Inventive, "gave 1 results for a level without tasks"),
+    ],
+    "tasks_are_pulled_as_needed": [(tried.Greedy, "had pulled 4096 tasks without giving their results")],
+    "one_thread_pulls": [(tried.PullsElsewhere, "pulled tasks in a thread of its own")],
+    "no_more_tasks_at_once_than_workers": [(tried.Crowded, r"ran \d tasks at once where work.workers is 2")],
+    "short_tasks_do_not_wait_for_long_ones": [
+        (tried.InOrder, "gave 0 of 15 results of short tasks while a long one ran"),
+        (tried.InBatches, "gave 0 of 15 results of short tasks while a long one ran"),
+    ],
+    "draining_finishes_what_was_pulled": [(tried.Hasty, r"gave no result for \d of \d tasks")],
+    "closing_cancels": [
+        (tried.Stubborn, r"began \d+ tasks after its iterator was closed"),
+        (tried.Absent, r"began \d+ tasks after its iterator was closed"),
+    ],
+    "an_interrupt_passes": [(tried.Deaf, "went on after an interrupt")],
+    "an_executor_serves_many_levels": [
+        (tried.Faithful, "the gradient None, which is not the"),
+        (tried.OnceOnly, "raised RuntimeError: This work has been done"),
+    ],
+    "surroundings_are_left_as_they_were": [
+        (tried.redecorating(tried.change_environment), "left the variable MBEXEC_TESTED as 'yes' where it was None"),
+        (tried.redecorating(tried.change_folder), "left the working directory as '/'"),
+        (tried.redecorating(tried.change_handler), "left the handler of SIGTERM as"),
+        (tried.redecorating(tried.change_start_method), "left multiprocessing's start method as 'spawn' where it was"),
+    ],
+    "a_dead_worker_is_not_waited_for": [
+        (tried.Waiting, r"did not come to an end within 2 s; it waits at .*threading.py"),
+        (tried.Indifferent, "ended the level as if nothing had happened"),
+        (tried.Dropping, "ended the level as if nothing had happened"),
+    ],
+    "a_dead_worker_costs_its_task_alone": [
+        (tried.Unjust, "an error, though only another task is deadly"),
+        (tried.Indifferent, r"gave the deadly task \[.*\] a result without an error"),
+        (tried.Dropping, r"gave no result for \[.*\], one of 20 tasks of which one is deadly"),
+    ],
+    "a_hanging_task_is_killed": [
+        (tried.Patient, "did not come to an end within 4 s"),
+        (tried.Childless, "left a process that a killed task had started behind, with the process id"),
+        (tried.Late, r"gave the hanging task \[.*\] a result without an error"),
+    ],
+    "closing_kills": [
+        (tried.Patient, "did not come to an end within 4 s"),
+        (tried.Childless, "left a process that a task had started behind"),
+    ],
+    "no_process_is_left": [(tried.Haunted, "left a worker behind, with the process id")],
+}
+PATIENCE = {"a_dead_worker_is_not_waited_for": 2, "a_hanging_task_is_killed": 4, "closing_kills": 4}
+RULES = {rule.__name__: rule for rule in EXECUTOR_RULES}
+
+
+@pytest.fixture
+def _short_grace(monkeypatch):
+    """What is left behind is told on sooner than on a slow machine of a stranger."""
+    monkeypatch.setattr(processes, "_GRACE", 1.0)
+    monkeypatch.setattr(executors, "_STALLED", 2.0)
+
+
+@pytest.fixture
+def _surroundings(monkeypatch, tmp_path):
+    """Put back what executors here change."""
+    monkeypatch.setenv("MBEXEC_TESTED", "")
+    monkeypatch.delenv("MBEXEC_TESTED")
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    tried.OnceOnly.keys.clear()
+    yield
+    signal.signal(signal.SIGTERM, before)
+    import multiprocessing
+
+    multiprocessing.set_start_method(None, force=True)
+
+
+@pytest.mark.parametrize("rule", EXECUTOR_RULES)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_executors_keep_every_rule(name, rule):
+    """Those of mbexec, found by name."""
+    rule(find_plugin(name, "executor"))
+
+
+def test_every_built_in_executor_is_tried():
+    """No executor of the distribution is left out."""
+    points = [point for point in entry_points(group="mbexec") if point.dist.name == "mbexec"]
+    assert BUILT_IN == [point.name for point in points if hasattr(point.load(), "submit_level")]
+
+
+@pytest.mark.parametrize("rule", sorted(OF_CAPABILITIES))
+def test_an_executor_that_can_do_everything_keeps_the_rules_about_it(rule):
+    """One process for each task, which can be killed."""
+    RULES[rule](tried.OneEach)
+
+
+@pytest.mark.usefixtures("_short_grace", "_surroundings")
+@pytest.mark.parametrize(
+    ("rule", "executor", "did"), [(rule, *case) for rule, cases in BREAKING.items() for case in cases]
+)
+def test_a_rule_rejects_who_breaks_it(rule, executor, did):
+    """The sentence says what the executor did, what its contract says, and how to mend it."""
+    with pytest.raises(AssertionError) as error:
+        RULES[rule](executor, patience=PATIENCE.get(rule, 60))
+    said, contract, mend = re.fullmatch(
+        r'The executor (.*)\. Its contract says: "(.*)"\. (.*\.)', str(error.value), re.DOTALL
+    ).groups()
+    assert re.match(f"(.*){did}", said, re.DOTALL)
+    assert contract in CONTRACT
+    assert len(mend) > 20
+
+
+def test_every_rule_has_someone_who_breaks_it():
+    """A rule that nobody can break proves nothing; that of imports has tests of its own."""
+    assert BREAKING.keys() == RULES.keys() - {"imports_are_declared"}
+
+
+SOURCE = """
+    import loky
+    from mbexec.plugins.serial import Serial
+
+    class Mine(Serial):
+        pass
+"""
+
+
+def test_an_import_that_no_distribution_requires_is_found(install, tmp_path):
+    """The sentence names it; a requirement, also of a requirement, makes it right."""
+    site = install("mine-executor", {"mine": "Mine"}, source=SOURCE)
+    mine = find_plugin("mine", "executor")
+    with pytest.raises(AssertionError, match=r"^The executor imported (cloudpickle, )?loky\. Its contract says: \"import"):
+        RULES["imports_are_declared"](mine)
+    with (site / "mine_executor-1.0.dist-info" / "METADATA").open("a") as metadata:
+        metadata.write("Requires-Dist: mbexec-loky>=0.1\nRequires-Dist: no-such-thing; python_version < '3'\n")
+    RULES["imports_are_declared"](mine)
+
+
+def test_imports_of_a_class_of_no_distribution_are_not_judged():
+    """The reason is given."""
+    with pytest.raises(unittest.SkipTest, match="no installed distribution lists its class"):
+        RULES["imports_are_declared"](tried.Serial)
+
+
+def test_an_executor_that_fails_in_a_fresh_process(tmp_path):
+    """The last line of what that process said stands in the sentence."""
+    with pytest.raises(AssertionError, match=r"failed in a fresh process: .*ZeroDivisionError"):
+        RULES["no_process_is_left"](lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("capability", ["isolates_processes", "survives_worker_death", "can_kill"])
+def test_a_rule_for_a_capability_is_skipped_without_it(capability):
+    """The reason names the capability."""
+    rule = {
+        "isolates_processes": "a_dead_worker_is_not_waited_for",
+        "survives_worker_death": "a_dead_worker_costs_its_task_alone",
+        "can_kill": "closing_kills",
+    }[capability]
+    with pytest.raises(unittest.SkipTest, match=f"^it does not declare {capability}$"):
+        RULES[rule](tried.Serial)
+
+
+def test_interrupts_are_tried_in_the_main_thread_only():
+    """Elsewhere the rule is skipped, as nobody can interrupt another thread."""
+    raised = []
+
+    def call():
+        try:
+            RULES["an_interrupt_passes"](tried.Serial)
+        except unittest.SkipTest as why:
+            raised.append(str(why))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert raised == ["interrupts reach the main thread only, and this is another"]
+
+
+def test_check_executor_says_how_each_rule_went(capsys):
+    """A line for each rule, with the reason of those that were skipped."""
+    check_executor(find_plugin("serial", "executor"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1].rstrip(":") for line in lines] == [rule.__name__ for rule in EXECUTOR_RULES]
+    assert "skipped  closing_kills: it does not declare can_kill" in lines
+    assert "kept     each_task_gives_one_result" in lines
+
+
+def test_check_executor_raises_for_all_that_is_broken(capsys):
+    """One error about all rules, once they have been tried."""
+    with pytest.raises(AssertionError) as error:
+        check_executor(tried.Greedy)
+    broken = [line.split(":")[0] for line in str(error.value).splitlines()]
+    assert "tasks_are_pulled_as_needed" in broken
+    assert "each_task_gives_one_result" not in broken
+    assert "BROKEN   tasks_are_pulled_as_needed: The executor had pulled" in capsys.readouterr().out
+
+
+def test_an_executor_that_is_a_context_manager_is_entered_and_left():
+    """As in a run."""
+    seen = []
+
+    class Careful(tried.Serial):
+        def __enter__(self):
+            seen.append("entered")
+
+        def __exit__(self, *_):
+            seen.append("left")
+
+    RULES["each_task_gives_one_result"](Careful)
+    assert seen == ["entered", "left"]
+
+
+def test_a_factory_will_do_for_a_class():
+    """Whatever makes the executor, with settings say."""
+    RULES["each_task_gives_one_result"](partial(tried.Pool))
+
+
+def test_a_hook_may_leave_out_arguments_and_return_any_iterator():
+    """The kit calls it as a run does."""
+
+    class Plain:
+        max_workers = 1
+
+        @hookimpl
+        def submit_level(self, work, level):
+            return map(work, level)
+
+    RULES["each_task_gives_one_result"](Plain)
+
+
+def test_a_class_without_the_hook():
+    """The mark is forgotten easily."""
+
+    class Unmarked:
+        def submit_level(self, level, work):
+            return map(work, level)
+
+    with pytest.raises(AssertionError, match=r"has no hook submit_level; mark the method with mbexec\.hookimpl"):
+        RULES["each_task_gives_one_result"](Unmarked)
+
+
+def test_toys_are_gone_when_a_rule_has_failed():
+    """Nothing waits on after a verdict."""
+    with pytest.raises(AssertionError):
+        RULES["closing_kills"](tried.Patient, patience=2)
+    for child in psutil.Process().children(recursive=True):
+        if "sys.argv[1]" in " ".join(child.cmdline()):
+            child.wait(10)
+
+
+def test_the_toy_by_name_in_a_job(tables):
+    """Anyone can ask for it."""
+    tables["program"] = {"program": "toy-potential", "method": "lj-atm", "keywords": {"fail": "random_error"}}
+    found = mbexec.run(tables)
+    assert {error["error_type"] for error in found.result.error.extras["failed"]} == {"random_error"}
+    assert found.result.error.error_message.endswith("The toy fails as it was asked to: random_error.")
