@@ -39,6 +39,8 @@ hookimpl = pluggy.HookimplMarker("mbexec")
 def build_tasks(spec: ManyBodyInput, config: RunConfig) -> Plan:
     """Say which fragment calculations the input needs. A planner's first half; called once, before anything runs.
 
+    The plan has each task once, in the order of nbody. The same input gives the same plan.
+
     Parameters
     ----------
     spec
@@ -102,12 +104,16 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
 def merge_results(plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult | FailedOperation:
     """Put the results together. A planner's second half; called once, before the first fragment runs.
 
+    The order of arrival does not change a bit of the result. Take what you need of each and let it go: there may be
+    hundreds of thousands.
+
     Parameters
     ----------
     plan
         What `build_tasks` returned.
     results
-        Each task's result, as they arrive and in any order; a single pass. Consume it to the end.
+        Each task's result, as they arrive and in any order; a single pass. Consume it to the end. Those of a run that
+        was stopped are not complete.
 
     Returns
     -------
@@ -120,6 +126,8 @@ def merge_results(plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult |
 def report_metrics(event: MetricsEvent) -> None:
     """Take note of something that happened. A reporter; one that raises is logged and left out of the run.
 
+    Leave the event as it is: others are given it too. A run may break off, and then there is no ``RunDone``.
+
     Parameters
     ----------
     event
@@ -130,6 +138,9 @@ def report_metrics(event: MetricsEvent) -> None:
 @hookspec(firstresult=True)
 def recall_results(tasks: Sequence[Task]) -> Iterable[TaskResult]:
     """Give the results that are already known, before a level is submitted. A store's first half.
+
+    What was kept comes back to the last bit, also from another instance of the store. Results of another input are
+    never given: a wrapper round `build_tasks` sees the input. A task whose result was an error may be left to run again.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
-"""What strangers write: distributions that know mbexec by its public names only, installed and chosen by name."""
+"""What strangers write: the examples' distributions, which know mbexec by its public names only, chosen by name."""
 
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +13,16 @@ import pytest
 import mbexec
 from tests.systems import argon, job
 
-FOLDER = Path(__file__).parent / "strangers"
-STRANGERS = sorted(path.parent for path in FOLDER.glob("*/pyproject.toml"))
+FOLDER = Path(__file__).parents[1] / "examples"
+STRANGERS = sorted(path.parent for path in FOLDER.glob("plugin-*/pyproject.toml"))
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory):
-    """A folder into which the strangers' distributions are installed, built from copies of their sources."""
-    import shutil
-
+    """A folder into which the examples' distributions are installed, built from copies of their sources."""
     sources = tmp_path_factory.mktemp("sources")
-    shutil.copytree(FOLDER, sources, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in STRANGERS:
+        shutil.copytree(path, sources / path.name, ignore=shutil.ignore_patterns("__pycache__"))
     site = tmp_path_factory.mktemp("site-packages")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", site]
@@ -60,9 +60,9 @@ print(json.dumps([found.report.executor, found.result.return_result, found.energ
 
 
 def test_a_stranger_executor(elsewhere, tables, expected):
-    """Chosen by argument: its own order, the same bits."""
-    name, energy, energies = elsewhere(RUN.format(spec=tables, settings={"executor": "backwards"}))
-    assert name == "backwards"
+    """Chosen by argument: its own processes, the same bits."""
+    name, energy, energies = elsewhere(RUN.format(spec=tables, settings={"executor": "processes"}))
+    assert name == "processes"
     assert energy == expected.result.return_result
     assert energies == expected.energies.tolist()
 
@@ -73,14 +73,14 @@ def test_a_stranger_is_chosen_like_anyone(elsewhere, tables, tmp_path, where):
     settings, variables = {}, {}
     del tables["run"]["executor"]
     if where == "argument":
-        settings = {"executor": "backwards"}
+        settings = {"executor": "processes"}
     elif where == "variable":
-        variables = {"MBEXEC_RUN__EXECUTOR": "backwards"}
+        variables = {"MBEXEC_RUN__EXECUTOR": "processes"}
     elif where == "job":
-        tables["run"] = {"executor": "backwards"}
+        tables["run"] = {"executor": "processes"}
     else:
-        (tmp_path / "mbexec.toml").write_text('[run]\nexecutor = "backwards"\n')
-    assert elsewhere(RUN.format(spec=tables, settings=settings), **variables)[0] == "backwards"
+        (tmp_path / "mbexec.toml").write_text('[run]\nexecutor = "processes"\n')
+    assert elsewhere(RUN.format(spec=tables, settings=settings), **variables)[0] == "processes"
 
 
 def test_a_stranger_planner(elsewhere):
@@ -130,17 +130,63 @@ def test_a_stranger_reporter(elsewhere, tables, expected, tmp_path):
     ]
 
 
+def test_a_stranger_store(elsewhere, tables, expected, tmp_path):
+    """A second run takes everything from it, to the last bit; a run of another input takes nothing."""
+    tables["run"]["store"] = "lines"
+    tables["plugin"] = {"lines": {"folder": str(tmp_path / "lines")}}
+    script = (
+        f"found = mbexec.run({tables!r}, **{{'program.method': METHOD}})\n"
+        "executed = sum(level.executed for level in found.report.levels)\n"
+        "print(json.dumps([executed, found.result.return_result]))"
+    )
+    first, again, other = (elsewhere(script.replace("METHOD", repr(method))) for method in ("lj-atm", "lj-atm", "lj"))
+    assert first == [6, expected.result.return_result]
+    assert again == [0, expected.result.return_result]
+    assert other[0] == 6
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "from neighbours_planner import Neighbours\ncheck_planner(lambda: Neighbours(cutoff=9.0))",
+        "from diary_reporter import Diary\ncheck_reporter(lambda: Diary('diary.txt'))",
+        "from lines_store import Lines\ncheck_store(Lines)",
+    ],
+    ids=["planner", "reporter", "store"],
+)
+def test_a_stranger_passes_its_kit(installed, check):
+    """No rule is broken."""
+    script = f"from mbexec.testing import check_planner, check_reporter, check_store\n{check}"
+    variables = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"kept"}
+
+
+def test_the_template_passes_its_own_tests(installed, tmp_path):
+    """Copied elsewhere and installed, as its author would; the rules that are not for it are skipped."""
+    shutil.copytree(FOLDER / "plugin-template" / "tests", tmp_path / "tests")
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-W", "error", "tests"]
+    variables = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "18 passed, 3 skipped" in done.stdout
+    assert "it does not declare can_kill" in done.stdout
+
+
 def test_strangers_together(elsewhere, tmp_path):
-    """All three in one run."""
-    tables = job(argon(4), run={"executor": "backwards", "planner": "neighbours", "reporters": ["diary", "structlog"]})
+    """All four in one run."""
+    tables = job(argon(4), run={"executor": "processes", "planner": "neighbours", "reporters": ["diary", "structlog"]})
     tables["plugin"] = {
-        "backwards": {"stride": 3},
+        "processes": {"ahead": 0},
         "neighbours": {"cutoff": 100.0},
         "diary": {"path": str(tmp_path / "diary.txt")},
+        "lines": {"folder": str(tmp_path / "lines")},
     }
+    tables["run"]["store"] = "lines"
     name, energy, _ = elsewhere(RUN.format(spec=tables, settings={}))
     own = mbexec.run(job(argon(4), max_nbody=2), executor="serial")
-    assert name == "backwards"
+    assert name == "processes"
     assert energy == pytest.approx(own.result.return_result, rel=1e-12)
     assert len((tmp_path / "diary.txt").read_text().splitlines()) == 1 + 10 + 2 * 2 + 1
 
@@ -152,8 +198,9 @@ def test_strangers_are_listed(elsewhere):
         "print(json.dumps([[p.name, p.distribution, p.version, *p.roles] for p in installed_plugins()]))"
     )
     listed = elsewhere(script)
-    assert ["backwards", "backwards-executor", "3.1", "executor"] in listed
+    assert ["processes", "mbexec-processes", "0.1.0", "executor"] in listed
     assert ["diary", "diary-reporter", "1.0rc1", "reporter"] in listed
+    assert ["lines", "lines-store", "0.3", "store"] in listed
     assert ["neighbours", "neighbours-planner", "0.2", "planner"] in listed
 
 
@@ -161,13 +208,13 @@ def test_strangers_that_are_not_named_are_not_imported(elsewhere, tables):
     """Installed does not mean active."""
     script = f"import sys\nmbexec.run({tables!r})\n"
     modules = elsewhere(f"{script}print(json.dumps(sorted(sys.modules)))")
-    assert not {"backwards_executor", "neighbours_planner", "diary_reporter"}.intersection(modules)
+    assert not {"mbexec_processes", "neighbours_planner", "diary_reporter", "lines_store"}.intersection(modules)
 
 
 @pytest.mark.parametrize("folder", STRANGERS, ids=lambda path: path.name)
 def test_strangers_know_public_names_only(folder):
     """From mbexec they import names that it lists, and nothing deeper."""
-    (module,) = folder.glob("*.py")
+    (module,) = [*folder.glob("*.py"), *folder.glob("src/*/*.py")]
     imports = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ImportFrom)]
     names = [alias.name for node in imports if node.module == "mbexec" for alias in node.names]
     assert names

@@ -11,6 +11,7 @@ import unittest
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,16 +41,16 @@ def gate() -> Iterator[Path]:
 
 
 class Rule(Protocol):
-    """A rule; to be called with something that makes the plugin."""
+    """A rule; to be called with something that makes the plugin, and for a planner perhaps with an input as `spec`."""
 
     __name__: str
     __doc__: str | None
 
-    def __call__(self, make: Make, *, patience: float = PATIENCE) -> None:
+    def __call__(self, make: Make, *, patience: float = PATIENCE, **given: Any) -> None:
         """Raise AssertionError if the plugin breaks the rule, unittest.SkipTest if the rule is not for it."""
 
 
-def rule(role: str, says: str, mend: str, *, here: bool = False) -> Callable[[Callable[[Make, Path], None]], Rule]:
+def rule(role: str, says: str, mend: str, *, here: bool = False) -> Callable[[Callable[..., None]], Rule]:
     """Make a rule of a function that tries a plugin, and is given a gate for toys besides.
 
     Parameters
@@ -64,11 +65,12 @@ def rule(role: str, says: str, mend: str, *, here: bool = False) -> Callable[[Ca
         Whether to try in the thread that asks, for as long as it takes; else in a thread of its own, and with patience.
     """
 
-    def made(body: Callable[[Make, Path], None]) -> Rule:
-        def checked(make: Make, *, patience: float = PATIENCE) -> None:
+    def made(body: Callable[..., None]) -> Rule:
+        def checked(make: Make, *, patience: float = PATIENCE, **given: Any) -> None:
             try:
                 with gate() as shut:
-                    body(make, shut) if here else _within(patience, lambda: body(make, shut))
+                    call = partial(body, make, shut, **given)
+                    call() if here else _within(patience, call)
             except Broken as found:
                 raise AssertionError(_sentence(role, str(found), says, mend)) from found.__cause__
             except (AssertionError, unittest.SkipTest):
@@ -126,18 +128,18 @@ def _within(patience: float, call: Callable[[], None]) -> None:
     future.result()
 
 
-def check(rules: Iterable[Rule], make: Make, *, patience: float, say: Callable[[str], object]) -> None:
-    """Try all rules and say how each went; raise one AssertionError about all those that were broken."""
+def check(rules: Iterable[Rule], make: Make, *, patience: float, **given: Any) -> None:
+    """Try all rules and print how each went; raise one AssertionError about all those that were broken."""
     faults = []
     for each in rules:
         try:
-            each(make, patience=patience)
+            each(make, patience=patience, **given)
         except unittest.SkipTest as why:
-            say(f"skipped  {each.__name__}: {why}")
+            print(f"skipped  {each.__name__}: {why}")
         except AssertionError as fault:
-            say(f"BROKEN   {each.__name__}: {fault}")
+            print(f"BROKEN   {each.__name__}: {fault}")
             faults.append(f"{each.__name__}: {fault}")
         else:
-            say(f"kept     {each.__name__}")
+            print(f"kept     {each.__name__}")
     if faults:
         raise AssertionError("\n".join(faults))

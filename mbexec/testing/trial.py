@@ -15,6 +15,7 @@ from attrs import define, field
 from mbexec import hookspecs
 from mbexec.core.context import Cluster, Context
 from mbexec.core.expansion import Expansion
+from mbexec.core.manager import harnesses
 from mbexec.core.settings import TaskSettings
 from mbexec.core.types import Level, Plan, Task, TaskResult
 from mbexec.core.work import Work
@@ -23,7 +24,7 @@ from mbexec.testing.rules import Make, broken
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput
 
-__all__ = ["Plugged", "Trial", "WatchedLevel", "plugged"]
+__all__ = ["Plugged", "Trial", "WatchedLevel", "plugged", "work_of"]
 
 _TOY = "toy-potential"
 
@@ -63,6 +64,14 @@ class WatchedLevel(Level):
         return task
 
 
+def work_of(plan: Plan, task: TaskSettings, workers: int) -> Work:
+    """What executors of a plan are given besides the tasks."""
+    many = plan.spec.specification
+    atomic = {mc: each.model_copy(update={"driver": many.driver}) for mc, each in many.specification.items()}
+    programs = harnesses(each.program for each in atomic.values())
+    return Work(Context(Cluster.of(plan.spec.molecule), atomic, programs, task), workers)
+
+
 @define(eq=False)
 class Trial:
     """Toy tasks, and the levels of them that executors were given.
@@ -94,14 +103,7 @@ class Trial:
 
     def __attrs_post_init__(self) -> None:
         self.plan, self._order = _planned(self.labels, self.toys, self.driver)
-        specification = self.plan.spec.specification.specification
-        context = Context(
-            cluster=Cluster.of(self.plan.spec.molecule),
-            specifications=dict(specification),
-            harnesses={_TOY: "mbexec.testing.programs:Toy"},
-            task=TaskSettings(ncores=1, memory=1.0, timeout=self.timeout),
-        )
-        self.work = Work(context, self.workers)
+        self.work = work_of(self.plan, TaskSettings(ncores=1, memory=1.0, timeout=self.timeout), self.workers)
         self.level = self._new_level()
 
     def _new_level(self) -> WatchedLevel:

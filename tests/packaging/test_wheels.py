@@ -123,8 +123,16 @@ def full(tmp_path_factory, wheels):
 def test_the_suite_passes_against_the_wheels(full, tmp_path):
     """A copy of the repository without the sources: the tests run against the installed distributions."""
     copy = tmp_path / "copy"
-    sources = shutil.ignore_patterns("mbexec", "src", ".*", "dist", "build")
-    shutil.copytree(ROOT, copy, ignore=sources)
+    sources = [ROOT / "mbexec", *ROOT.glob("plugins-contrib/*/src")]
+    unwanted = shutil.ignore_patterns(".*", "dist", "build")
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=lambda folder, names: {
+            *unwanted(folder, names),
+            *(path.name for path in sources if path.parent == Path(folder)),
+        },
+    )
     full.cwd = copy
     output = full.run("python", "-m", "pytest", "-q", "-m", "not packaging and not nightly and not sources")
     print(output[-400:])

@@ -7,7 +7,7 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import ClassVar
 
-from attrs import define
+from attrs import define, field, validators
 
 from mbexec import Level, NeedContext, Task, TaskResult, Work, hookimpl, run_chunk
 
@@ -18,18 +18,26 @@ _leave_interrupts_to_parent = {"initializer": signal.signal, "initargs": (signal
 
 @define(eq=False)
 class Processes:
-    """Runs each task in one of a pool of processes, which lasts for a level."""
+    """Runs each task in one of a pool of processes, which lasts for a level.
+
+    Attributes
+    ----------
+    ahead
+        How many tasks wait for each process.
+    """
 
     isolates_processes: ClassVar[bool] = True
+    ahead: int = field(default=1, validator=[validators.instance_of(int), validators.ge(0)])
 
     @hookimpl
     def submit_level(self, level: Level, work: Work) -> Iterator[TaskResult]:
-        """Keep every process busy and one task waiting for each."""
+        """Keep every process busy, and a task or more waiting for each."""
         pool = ProcessPoolExecutor(work.workers, _processes, **_leave_interrupts_to_parent)
+        most = (1 + self.ahead) * work.workers
         running: dict[Future, Task] = {}
         try:
             while True:
-                for task in islice(level, 2 * work.workers - len(running)):
+                for task in islice(level, most - len(running)):
                     running[pool.submit(run_chunk, work.key, [task])] = task
                 if not running:
                     return

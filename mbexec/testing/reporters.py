@@ -1,0 +1,85 @@
+"""Rules for reporters: what they do with the events of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from mbexec.core.check import ResultCheck
+from mbexec.core.metrics import FragmentDone, MetricsEvent, Recorder, RunDone
+from mbexec.testing.rules import Make, broken, rule
+from mbexec.testing.trial import Trial, plugged
+
+__all__ = ["a_run_may_break_off", "every_event_is_taken", "events_are_left_as_they_are"]
+
+
+def _events() -> Iterator[MetricsEvent]:
+    """All kinds of event, of a small run with gradients, two of whose fragments fail, and two of which were known."""
+    trial = Trial(["plain", "failing"] * 2 + ["plain"] * 4, {"failing": {"fail": "random_error"}}, driver="gradient")
+    recorder = Recorder(trial.plan, "f00d", "serial", 1)
+    yield recorder.begin()
+    for task in trial.plan:
+        yield from recorder.record(task, trial.work(task), task.index < 2)
+    yield RunDone(recorder.report())
+
+
+def _as_in_a_run(event: MetricsEvent) -> MetricsEvent:
+    """With numbers that can't be changed."""
+    if not isinstance(event, FragmentDone):
+        return event
+    ResultCheck("gradient", [1] * max(event.task.bas)).problem(event.task, event.result)
+    return attrs.evolve(event, result=attrs.evolve(event.result, values=MappingProxyType(event.result.values)))
+
+
+def _told(make: Make, events: list[MetricsEvent]) -> None:
+    with plugged(make) as reporter:
+        for event in events:
+            try:
+                reporter.hook.report_metrics(event=event)
+            except Exception as error:
+                raise broken(f"raised {type(error).__name__}: {error} for {event!r:.80}") from error
+
+
+@rule(
+    "reporter",
+    "one that raises is logged and left out of the run",
+    "Match on the event's class, and let others pass; result.error may be set, and values may be empty.",
+)
+def every_event_is_taken(make: Make, gate: Path) -> None:
+    """Nothing is raised for any event of a run, those of failed and of known fragments included."""
+    _told(make, [_as_in_a_run(event) for event in _events()])
+
+
+@rule(
+    "reporter",
+    "Leave the event as it is: others are given it too",
+    "Copy what is to be changed.",
+)
+def events_are_left_as_they_are(make: Make, gate: Path) -> None:
+    """An event is the same before and after, arrays and all."""
+    for event in list(_events()):
+        before = _picture(event)
+        _told(make, [event])
+        if _picture(event) != before:
+            raise broken(f"changed {event!r:.80}")
+
+
+def _picture(event: MetricsEvent) -> Any:
+    values = dict(event.result.values) if isinstance(event, FragmentDone) else {}
+    return repr(event), {name: getattr(value, "tobytes", lambda v=value: v)() for name, value in values.items()}
+
+
+@rule(
+    "reporter",
+    "A run may break off, and then there is no ``RunDone``",
+    "Put what must be done at the end into __exit__, and look there at what has been begun.",
+)
+def a_run_may_break_off(make: Make, gate: Path) -> None:
+    """A reporter can be left wherever a run ends, also before anything was said, and the next one made."""
+    events = [_as_in_a_run(event) for event in _events()]
+    for end in (0, 1, 2, len(events) - 1):
+        _told(make, events[:end])
