@@ -134,7 +134,7 @@ def test_built_in_executors_keep_every_rule(name, rule):
 def test_every_built_in_executor_is_tried():
     """No executor of the distribution is left out."""
     points = [point for point in entry_points(group="mbexec") if point.dist.name == "mbexec"]
-    assert BUILT_IN == [point.name for point in points if hasattr(point.load(), "submit_level")]
+    assert [point.name for point in points if hasattr(point.load(), "submit_level")] == BUILT_IN
 
 
 @pytest.mark.parametrize("rule", sorted(OF_CAPABILITIES))
@@ -177,7 +177,9 @@ def test_an_import_that_no_distribution_requires_is_found(install, tmp_path):
     """The sentence names it; a requirement, also of a requirement, makes it right."""
     site = install("mine-executor", {"mine": "Mine"}, source=SOURCE)
     mine = find_plugin("mine", "executor")
-    with pytest.raises(AssertionError, match=r"^The executor imported (cloudpickle, )?loky\. Its contract says: \"import"):
+    with pytest.raises(
+        AssertionError, match=r"^The executor imported (cloudpickle, )?loky\. Its contract says: \"import"
+    ):
         RULES["imports_are_declared"](mine)
     with (site / "mine_executor-1.0.dist-info" / "METADATA").open("a") as metadata:
         metadata.write("Requires-Dist: mbexec-loky>=0.1\nRequires-Dist: no-such-thing; python_version < '3'\n")

@@ -330,7 +330,9 @@ class Rounded(Keeping):
 
     @hookimpl
     def keep_result(self, task, result):
-        values = {name: json.loads(f"{value:.8e}") if name == "energy" else value for name, value in result.values.items()}
+        values = {
+            name: json.loads(f"{value:.8e}") if name == "energy" else value for name, value in result.values.items()
+        }
         super().keep_result(task, attrs.evolve(result, values=values))
 
 
@@ -378,7 +380,11 @@ def test_a_store_keeps_every_rule(rule):
         ),
         ("what_was_kept_comes_back", changed(lambda found: [*found, *found]), "gave two results for one task"),
         ("what_was_kept_comes_back", changed(lambda found: [None]), "gave None, which is no TaskResult"),
-        ("unknown_tasks_give_nothing", changed(lambda found: [TaskResult(0, {"energy": 0.0})]), "before it had kept any"),
+        (
+            "unknown_tasks_give_nothing",
+            changed(lambda found: [TaskResult(0, {"energy": 0.0})]),
+            "before it had kept any",
+        ),
         ("errors_are_kept", Forgiving, r"for a task that had failed with TaskError\(error_type='random_error'"),
         ("errors_are_kept", Refusing, "raised KeyError: 'energy'"),
         ("several_instances_share_a_place", Selfish, r"did not give back the result of \[.*\] that it had kept"),
@@ -441,8 +447,9 @@ def test_plugins_are_tried_by_name(capsys):
 
 def test_a_broken_plugin_tried_by_name(install, capsys):
     """The number of rules that it breaks is told at the end."""
-    install("choosy-reporter", {"choosy": Choosy})
-    assert __main__.main(["choosy"]) == "1 rule broken"
+    install("strange-reporters", {"choosy": Choosy, "completist": Completist})
+    assert __main__.main(["choosy"]) == "3 rules broken"
+    assert __main__.main(["completist"]) == "1 rule broken"
 
 
 @pytest.mark.parametrize(

@@ -384,6 +384,23 @@ def test_an_unhashable_plugin(tables, install):
     )
 
 
+def test_a_wrapper_fills_no_role(install):
+    """Whoever looks at what the planner does, a store say, is no planner."""
+
+    class Watching:
+        @hookimpl(wrapper=True)
+        def build_tasks(self, spec):
+            return (yield)
+
+        @hookimpl
+        def report_metrics(self, event):
+            pass
+
+    install("strange-things", {"mine": Watching})
+    (found,) = [plugin for plugin in installed_plugins() if plugin.name == "mine"]
+    assert found.roles == ("reporter",)
+
+
 def test_a_plugin_of_two_roles_is_built_once(tables, install):
     """One instance executes and reports."""
     built = []

@@ -49,15 +49,16 @@ class Neighbours:
     @hookimpl
     def merge_results(self, plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult | FailedOperation:
         """Pairs less their monomers."""
-        energies = np.zeros(len(plan))
+        energies = np.full(len(plan), np.nan)
         errors = []
         for result in results:
             if result.error is not None:
                 errors.append({"error_type": result.error.error_type, "error_message": result.error.error_message})
             else:
                 energies[result.index] = result.values["energy"]
-        if errors:
-            return FailedOperation(input_data=plan.spec, error=errors[0])
+        if np.isnan(energies).any():
+            stopped = {"error_type": "unknown_error", "error_message": "The run was stopped before all fragments ran."}
+            return FailedOperation(input_data=plan.spec, error=[*errors, stopped][0])
         pairs = [task.frag for task in plan if task.nbody == 2]
         coefficients = [1 if task.nbody == 2 else -sum(task.frag[0] in pair for pair in pairs) for task in plan]
         energy = exact_dot(np.array(coefficients), energies)

@@ -122,7 +122,8 @@ def installed_plugins() -> list[InstalledPlugin]:
 
 
 def _roles(cls: type) -> tuple[str, ...]:
-    marked = {name for name, value in inspect.getmembers(cls) if hasattr(value, "mbexec_impl")}
+    options = {name: getattr(value, "mbexec_impl", None) for name, value in inspect.getmembers(cls)}
+    marked = {name for name, given in options.items() if given and not (given["wrapper"] or given["hookwrapper"])}
     return tuple(role for role, hooks in _ROLES.items() if marked & set(hooks))
 
 

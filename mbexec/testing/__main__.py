@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from mbexec.core.errors import MbexecError
 from mbexec.core.manager import find_plugin, installed_plugins
 from mbexec.testing import check_executor, check_planner, check_reporter
+from mbexec.testing.rules import Make
 
 __all__ = ["main"]
 
-_KITS = {"executor": check_executor, "planner": check_planner, "reporter": check_reporter}
+_KITS: dict[str, Callable[[Make], None]] = {
+    "executor": check_executor,
+    "planner": check_planner,
+    "reporter": check_reporter,
+}
 
 
 def main(names: list[str]) -> str | None:

@@ -60,7 +60,9 @@ def _check_values(trial: Trial, results: list[TaskResult]) -> None:
     for result in results:
         own = trial.work(trial.plan[result.index])
         if result.error != own.error:
-            raise broken(f"gave {trial.plan[result.index].label} the error {result.error!r:.200} for {own.error!r:.200}")
+            raise broken(
+                f"gave {trial.plan[result.index].label} the error {result.error!r:.200} for {own.error!r:.200}"
+            )
         for name, value in own.values.items():
             if np.asarray(result.values.get(name)).tobytes() != np.asarray(value).tobytes():
                 raise broken(
@@ -302,7 +304,9 @@ def surroundings_are_left_as_they_were(make: Make, gate: Path) -> None:
 
 
 def _surroundings() -> dict[str, Any]:
-    handlers = {f"the handler of {s.name}": signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
+    handlers = {
+        f"the handler of {s.name}": signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+    }
     usual = multiprocessing.get_all_start_methods()[0]
     return {
         **{f"the variable {name}": value for name, value in os.environ.items()},

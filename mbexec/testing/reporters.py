@@ -14,7 +14,7 @@ from mbexec.core.metrics import FragmentDone, MetricsEvent, Recorder, RunDone
 from mbexec.testing.rules import Make, broken, rule
 from mbexec.testing.trial import Trial, plugged
 
-__all__ = ["a_run_may_break_off", "every_event_is_taken", "events_are_left_as_they_are"]
+__all__ = ["a_run_may_break_off", "events_are_left_as_they_are", "every_event_is_taken"]
 
 
 def _events() -> Iterator[MetricsEvent]:
@@ -60,11 +60,12 @@ def every_event_is_taken(make: Make, gate: Path) -> None:
     "Copy what is to be changed.",
 )
 def events_are_left_as_they_are(make: Make, gate: Path) -> None:
-    """An event is the same before and after, arrays and all."""
-    for event in list(_events()):
-        before = _picture(event)
-        _told(make, [event])
-        if _picture(event) != before:
+    """Events are the same before and after, arrays and all."""
+    events = list(_events())
+    before = [_picture(event) for event in events]
+    _told(make, events)
+    for event, picture in zip(events, before, strict=True):
+        if _picture(event) != picture:
             raise broken(f"changed {event!r:.80}")
 
 

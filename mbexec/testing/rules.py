@@ -15,10 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-
 __all__ = ["PATIENCE", "Broken", "Make", "Rule", "broken", "check", "gate", "rule"]
 
-Make = Callable[[], Any]
+Make = Callable[..., Any]
 PATIENCE = 60.0
 
 

@@ -92,7 +92,9 @@ def _bits(value: Any) -> bytes:
     return np.asarray(value).tobytes()
 
 
-@rule("store", _BACK, "Write numbers in full (float.hex, repr or bytes), arrays with their shape, and the body as bytes.")
+@rule(
+    "store", _BACK, "Write numbers in full (float.hex, repr or bytes), arrays with their shape, and the body as bytes."
+)
 def what_was_kept_comes_back(make: MakeStore, gate: Path) -> None:
     """What one store kept another gives back, bit for bit: energies, gradients, Hessians and bodies."""
     for driver in ("energy", "gradient", "hessian"):
