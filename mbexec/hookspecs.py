@@ -140,7 +140,8 @@ def recall_results(tasks: Sequence[Task]) -> Iterable[TaskResult]:
     """Give the results that are already known, before a level is submitted. A store's first half.
 
     What was kept comes back to the last bit, also from another instance of the store. Results of another input are
-    never given: a wrapper round `build_tasks` sees the input. A task whose result was an error may be left to run again.
+    never given: a wrapper round `build_tasks` sees the input. A task whose result was an error may be left to run
+    again.
 
     Parameters
     ----------

@@ -17,9 +17,10 @@ import attrs
 import pytest
 
 import mbexec
-from mbexec import hookspecs
+from mbexec import hookspecs, testing
 from mbexec.core import errors, ghosts, jobfile, potential
 from mbexec.graph import errors as graph_errors
+from mbexec.testing import processes, programs
 
 pytestmark = pytest.mark.sources
 
@@ -181,9 +182,15 @@ def test_events_stand_in_the_docs_with_their_attributes():
 
 
 def test_public_names_stand_in_the_reference():
-    """The API reference has every public name, and no other."""
-    found = re.findall(r"^\.\. (?:auto\w+|data):: (\w+)$", read(DOCS / "api.md"), re.MULTILINE)
-    assert sorted(found) == sorted(mbexec.__all__)
+    """The API reference has every public name of each module that it tells of, and no other."""
+    found = {}
+    for section in read(DOCS / "api.md").split(".. currentmodule:: ")[1:]:
+        names = re.findall(r"^\.\. (?:auto\w+|data):: (\w+)$", section, re.MULTILINE)
+        found.setdefault(section.split()[0], []).extend(names)
+    assert {module: sorted(names) for module, names in found.items()} == {
+        "mbexec": sorted(mbexec.__all__),
+        "mbexec.testing": sorted(testing.__all__),
+    }
 
 
 @pytest.mark.parametrize(("section", "settings"), [("run", mbexec.RunSettings), ("task", mbexec.TaskSettings)])
@@ -233,6 +240,33 @@ def test_programs_and_their_ghosts_stand_in_the_docs():
     stripped = rest.partition("**asked**")[0]
     assert set(re.findall(r"`([\w-]+)`", honoured)) >= ghosts._HONOURED
     assert set(re.findall(r"`([\w-]+)`", stripped)) == ghosts._STRIPPED
+
+
+@pytest.mark.parametrize(
+    ("page", "section", "rules"),
+    [
+        ("writing-an-executor", "Rules", testing.EXECUTOR_RULES),
+        ("writing-a-plugin", "Test it", testing.PLANNER_RULES + testing.REPORTER_RULES + testing.STORE_RULES),
+    ],
+)
+def test_rules_stand_in_the_docs(page, section, rules):
+    """Every rule of the conformance kits has a row with what it asks, in the words of its docstring, and in order."""
+    found = [cells for cells in rows(DOCS / f"{page}.md", section) if cells[0].startswith("`")]
+    assert found == [[f"`{rule.__name__}`", " ".join(rule.__doc__.split())] for rule in rules]
+
+
+def test_what_an_executor_says_of_itself_stands_in_the_docs():
+    """Every attribute has a row, in the words of the hook."""
+    found = rows(DOCS / "writing-an-executor.md", "What an executor says of itself")[2:]
+    contract = " ".join(inspect.getdoc(hookspecs.submit_level).replace("``", "`").split())
+    assert {cells[0].strip("`") for cells in found} == {*processes.CAPABILITIES, "max_workers"}
+    assert [cells[0] for cells in found if f"{cells[0].strip('`')} {cells[1]}" not in contract] == []
+
+
+def test_toys_stand_in_the_docs():
+    """Every keyword of the toy has a row, in the order in which it is done."""
+    found = rows(DOCS / "writing-an-executor.md", "Toy programs")[2:]
+    assert [cells[0].strip("`") for cells in found] == list(programs._DEEDS)
 
 
 def template(node):

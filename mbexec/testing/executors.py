@@ -224,18 +224,18 @@ def closing_cancels(make: Make, gate: Path) -> None:
         results = trial.submit(executor)
         next(results)
         running = min(trial.work.workers, len(trial.level.pulled) - 1)
-        _until(lambda: begun(log) >= 1 + running, 2.0)
-        before = begun(log)
+        _until(lambda: _begun(log) >= 1 + running, 2.0)
+        before = _begun(log)
         opener = threading.Timer(0.3, gate.unlink)
         opener.start()
         results.close()
         opener.join()
-        _until(lambda: begun(log) > before + trial.work.workers, 0.3)
-    if begun(log) > before + trial.work.workers:
-        raise broken(f"began {begun(log) - before} tasks after its iterator was closed")
+        _until(lambda: _begun(log) > before + trial.work.workers, 0.3)
+    if _begun(log) > before + trial.work.workers:
+        raise broken(f"began {_begun(log) - before} tasks after its iterator was closed")
 
 
-def begun(log: Path) -> int:
+def _begun(log: Path) -> int:
     """How many toys have begun, by their log."""
     return sum(line.startswith("began") for line in log.read_text().splitlines()) if log.exists() else 0
 

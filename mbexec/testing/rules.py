@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["PATIENCE", "Broken", "Make", "Rule", "broken", "check", "gate", "rule"]
+__all__ = ["Broken", "Make", "Rule", "broken", "check", "gate", "rule"]
 
 Make = Callable[..., Any]
 PATIENCE = 60.0
