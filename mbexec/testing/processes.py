@@ -33,6 +33,7 @@ __all__ = [
 
 CAPABILITIES = ("isolates_processes", "can_kill", "survives_worker_death")
 _GRACE = 10.0
+_TIMEOUT = 5.0
 
 
 def _needs(make: Make, capability: str) -> None:
@@ -91,7 +92,7 @@ def a_dead_worker_is_not_waited_for(make: Make, gate: Path) -> None:
 def a_dead_worker_costs_its_task_alone(make: Make, gate: Path) -> None:
     """When a worker is killed its task gives a result with an error, and all others are as they should be."""
     _needs(make, "survives_worker_death")
-    trial = Trial(["plain"] * 5 + ["deadly"] + ["plain"] * 14, {"deadly": {"kill": os.getpid()}})
+    trial = Trial(["plain"] * 3 + ["deadly"] + ["plain"] * 8, {"deadly": {"kill": os.getpid()}})
     with plugged(make) as executor:
         results = {result.index: result for result in trial.run(executor)}
     _check_only("deadly", trial, results)
@@ -105,7 +106,8 @@ def a_dead_worker_costs_its_task_alone(make: Make, gate: Path) -> None:
 def a_hanging_task_is_killed(make: Make, gate: Path) -> None:
     """A task that hangs is killed at its timeout with what it started, and gives a result with an error."""
     _needs(make, "can_kill")
-    trial = Trial(["plain"] * 3 + ["hanging"] + ["plain"] * 8, {"hanging": {"child": str(gate)}}, timeout=2.0)
+    toys = {"hanging": {"child": str(gate)}}
+    trial = Trial(["plain"] * 3 + ["hanging"] + ["plain"] * 8, toys, timeout=_TIMEOUT)
     with plugged(make) as executor:
         results = {result.index: result for result in trial.run(executor)}
     _check_only("hanging", trial, results)
