@@ -85,6 +85,9 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
         gets an error; closing the iterator kills what runs.
     max_workers
         A number: the most workers that it can use; without it, as many as are wanted.
+    alternatives
+        Model chemistries that ``work(task, n)`` runs a task with in place of the given one, n from 1 up: tables with
+        some of the keys program, method, basis and keywords.
 
     Parameters
     ----------

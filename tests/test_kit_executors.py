@@ -20,7 +20,7 @@ from mbexec.testing.rules import rule
 from mbexec.testing.trial import Trial
 from tests import executors as tried
 
-BUILT_IN = ["serial", "threads"]
+BUILT_IN = ["asyncio", "serial", "threads"]
 OF_CAPABILITIES = {
     "declarations_hold",
     "closing_cancels",
@@ -350,7 +350,7 @@ def test_the_toy_starts_a_child_that_ends_when_the_file_is_gone(tmp_path):
         seen.append(path.read_text())
         path.unlink()
 
-    opener = threading.Thread(target=open_gate)
+    opener = threading.Thread(target=open_gate, daemon=True)
     opener.start()
     assert trial.work(trial.plan[0]).error is None
     opener.join()

@@ -169,6 +169,8 @@ class Run:
     def _passed(self, task: Task, result: TaskResult, *, reused: bool) -> TaskResult:
         self._seen[task.index] = True
         self._energies[task.index] = result.values.get("energy", np.nan)
+        for note in result.notes:
+            structlog.get_logger("mbexec").warning("fragment_note", label=task.label, note=note)
         shown = attrs.evolve(result, values=MappingProxyType(result.values)) if self._reporters else result
         for event in self._recorder.record(task, shown, reused):
             self._report(event)
