@@ -30,7 +30,7 @@ def make_plan(spec: ManyBodyInput) -> Plan:
     cluster_properties(spec)
     levels = _levels(keywords, nfr, list(spec.specification.specification))
     max_nbody = max(n for n in levels if isinstance(n, int))
-    whole_only = _whole_only(keywords, max_nbody == nfr)
+    whole_only = _whole_only(keywords, levels, max_nbody == nfr)
     bsse_type = _treatments(keywords, levels, max_nbody == nfr)
     if not whole_only:
         _check_size(nfr, max_nbody, "vmfc" in bsse_type)
@@ -126,7 +126,7 @@ def _treatments(keywords: ManyBodyKeywords, levels: Mapping[int | str, str], com
     return list(dict.fromkeys(bsse_type))
 
 
-def _whole_only(keywords: ManyBodyKeywords, complete: bool) -> bool:
+def _whole_only(keywords: ManyBodyKeywords, levels: Mapping[int | str, str], complete: bool) -> bool:
     if not keywords.supersystem_ie_only:
         return False
     if not complete:
@@ -134,4 +134,9 @@ def _whole_only(keywords: ManyBodyKeywords, complete: bool) -> bool:
         raise InputError(f"supersystem_ie_only needs {what} to be the number of fragments; change one of them.")
     if "vmfc" in [bsse.value for bsse in keywords.bsse_type]:
         raise InputError("supersystem_ie_only saves nothing with vmfc; use cp or nocp, or leave it out.")
+    if len(set(levels.values())) > 1:
+        raise InputError(
+            f"supersystem_ie_only has one model chemistry, but levels = {dict(keywords.levels or {})!r} has several; "
+            "leave one of them out."
+        )
     return True
