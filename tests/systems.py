@@ -23,6 +23,35 @@ HELIUM_TETRAMER = "\n--\n".join(
 )
 
 
+IONS = """
+O   0.00  0.00  0.10
+H   0.00  0.76 -0.48
+H   0.00 -0.76 -0.48
+--
+1 1
+Na  0.16  0.10  2.43
+--
+-1 1
+O  -0.10  2.22 -1.64
+H   0.48  2.80 -2.22
+"""
+
+RADICALS = (
+    IONS.strip()
+    + """
+--
+0 2
+H   2.96 -0.53  0.26
+--
+1 2
+He  0.10 -2.90 -1.90
+--
+0 3
+O  -3.10 -0.40  0.30
+"""
+)
+
+
 def argon(nfr: int) -> str:
     """A lump of argon atoms, one a fragment, in angstrom."""
     grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)

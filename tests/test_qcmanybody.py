@@ -14,7 +14,8 @@ import mbexec
 from mbexec.core.context import Cluster
 from mbexec.core.engine import read_job
 from mbexec.core.potential import ModelPotential
-from tests.systems import HELIUM_TETRAMER, PYSCF, WATER_TRIMER, argon, job
+from tests.oracle import assert_equal
+from tests.systems import HELIUM_TETRAMER, IONS, PYSCF, RADICALS, WATER_TRIMER, argon, job
 
 
 class Registered(ProgramHarness):
@@ -52,27 +53,6 @@ def _pyscf(monkeypatch):
     from qcengine.programs.base import programs
 
     monkeypatch.setitem(programs, "pyscf", PySCFHarness())
-
-
-def assert_equal(ours, theirs, tolerance=1e-12):
-    """Every property, cluster property and the returned result; nothing left out on either side."""
-    mine, other = ours.properties.model_dump(), theirs.properties.model_dump()
-    assert sorted(mine) == sorted(other)
-    for key, value in other.items():
-        if isinstance(value, str):
-            assert mine[key] == value
-        else:
-            np.testing.assert_allclose(mine[key], value, rtol=0, atol=tolerance, err_msg=key)
-    np.testing.assert_allclose(ours.return_result, theirs.return_result, rtol=0, atol=tolerance)
-    made_up = {'["dummy", [1000], [1000]]'}  # QCManyBody's stand-in where there is nothing to compute
-    assert set(ours.cluster_properties) == set(theirs.cluster_properties) - made_up
-    for label in ours.cluster_properties:
-        cluster = theirs.cluster_properties[label]
-        found, wanted = ours.cluster_properties[label].model_dump(), cluster.model_dump()
-        assert sorted(found) == sorted(wanted)
-        for key in ("return_energy", "return_gradient", "return_hessian"):
-            if key in wanted:
-                np.testing.assert_allclose(found[key], wanted[key], rtol=0, atol=tolerance)
 
 
 def both(tables):
@@ -169,8 +149,21 @@ def test_pyscf(geometry, bsse, driver):
     assert_equal(ours.result, theirs)
 
 
+@pytest.mark.qc
+@pytest.mark.usefixtures("_pyscf")
+def test_pyscf_on_ions():
+    """Charges 0, 1 and -1, two model chemistries and a supersystem: every field agrees to 1e-12."""
+    chemistry = {"high": {**PYSCF, "basis": "3-21g"}, "low": {**PYSCF, "basis": "sto-3g"}}
+    program = {**chemistry, "cheap": {**PYSCF, "basis": "minao"}}
+    levels = {"1": "high", "2": "low", "supersystem": "cheap"}
+    ours, theirs = both(job(IONS, bsse=ALL, driver="gradient", program=program, levels=levels))
+    assert_equal(ours.result, theirs)
+
+
 @pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["vmfc"], ALL], ids="+".join)
-@pytest.mark.parametrize("geometry", [HELIUM_TETRAMER, WATER_TRIMER], ids=["He4", "water-trimer"])
+@pytest.mark.parametrize(
+    "geometry", [HELIUM_TETRAMER, WATER_TRIMER, RADICALS], ids=["He4", "water-trimer", "ions and radicals"]
+)
 def test_labels_and_molecules_are_those_of_iterate_molecules(geometry, bsse):
     """Each task's label and molecule, field by field, stand in QCManyBody's iteration, and nothing else does."""
     plan = mbexec.plan(job(geometry, bsse=bsse, max_nbody=3))
