@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ __all__ = ["INTERRUPTED", "run_until_stopped"]
 INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TO_END = 3.0  # seconds for a run to end in good order after its child processes were killed
+_STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
 T = TypeVar("T")
 
@@ -102,18 +104,38 @@ class _Stopping:
         click.echo(told, err=True)
 
 
-def _kill_children() -> None:
-    for child in psutil.Process().children(recursive=True):
-        try:
+def _kill_children() -> bool:
+    """Kill all that this process has started, and what that has; whether there was anything."""
+    running = [child for child in psutil.Process().children(recursive=True) if _runs(child)]
+    for child in running:
+        with suppress(psutil.NoSuchProcess):
             child.kill()
-        except psutil.NoSuchProcess:
-            continue
+    return bool(running)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _leave() -> None:
-    """End this process at once, and the terminal with a cursor."""
-    _kill_children()
+    """End this process at once, and the terminal with a cursor.
+
+    Threads go on meanwhile: one whose program was killed may be about to start the next one.
+    """
     console = Console(stderr=True)
     console.show_cursor()
     console.file.flush()
+    sys.addaudithook(_start_nothing)
+    give_up = time.monotonic() + _TO_END
+    while _kill_children() and time.monotonic() < give_up:
+        time.sleep(0.01)
     os._exit(INTERRUPTED)
+
+
+def _start_nothing(event: str, _: object) -> None:
+    """Hold whoever wants to start a process until this one has ended."""
+    if event in _STARTS:
+        threading.Event().wait()
