@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -53,6 +53,8 @@ def results(plan: Plan, result: Any) -> RenderableType:
         table = _table("energy", "E_h", "kcal/mol", "kJ/mol")
         table.add_row("result", *_in_units(properties["return_energy"]))
         shown.append(table)
+    further = (result.extras.get("mbexec") or {}).get("properties", {})
+    shown += [_further(plan, further, bsse, name) for name in plan.properties for bsse in treatments]
     gradient = properties.get("return_gradient")
     if gradient is not None:
         shown.append(_gradient(plan, np.asarray(gradient).reshape(-1, 3)))
@@ -61,18 +63,41 @@ def results(plan: Plan, result: Any) -> RenderableType:
 
 def _energies(plan: Plan, properties: dict[str, Any], bsse: str) -> Table:
     table = _table("energy", "n-body", "E_h", "kcal/mol", "kJ/mol", title=f"Energies, {_TREATMENTS.get(bsse, bsse)}")
+    return _with_sums(table, plan, properties, bsse, "energy", _in_units)
+
+
+def _further(plan: Plan, properties: dict[str, Any], bsse: str, name: str) -> Table:
+    """A property besides energies and their derivatives, in the unit that QCSchema has for it."""
+    axes = {(): [""], (3,): list("xyz"), (3, 3): ["xx", "xy", "xz", "yy", "yz", "zz"]}[plan.properties[name]]
+    unit = {0: "E_h", 1: "e a0", 2: "e a0^2"}[len(plan.properties[name])]
+    columns = [f"{axis} / {unit}".removeprefix(" / ") for axis in axes]
+    table = _table("sum", "n-body", *columns, title=f"{name}, {_TREATMENTS.get(bsse, bsse)}")
+    return _with_sums(table, plan, properties, bsse, name, _components)
+
+
+def _components(value: Any) -> list[str]:
+    """A number, a vector, or the upper triangle of a tensor."""
+    array = np.asarray(value)
+    digits = 10 if array.ndim == 0 else 6
+    return [f"{number:.{digits}f}" for number in (array[np.triu_indices(3)] if array.ndim == 2 else array.ravel())]
+
+
+def _with_sums(
+    table: Table, plan: Plan, properties: dict[str, Any], bsse: str, name: str, cells: Callable[[Any], Iterable[str]]
+) -> Table:
+    """A table with rows for a property's totals, interactions and contributions."""
     names = {
-        "total": f"{bsse}_corrected_total_energy_through_{{}}_body",
-        "interaction": f"{bsse}_corrected_interaction_energy_through_{{}}_body",
-        "contribution": f"{bsse}_corrected_{{}}_body_contribution_to_energy",
+        "total": f"{bsse}_corrected_total_{name}_through_{{}}_body",
+        "interaction": f"{bsse}_corrected_interaction_{name}_through_{{}}_body",
+        "contribution": f"{bsse}_corrected_{{}}_body_contribution_to_{name}",
     }
     rows = [row for row in plan.expansion.rows if row.bsse == bsse]
-    for kind, name in names.items():
+    for kind, key in names.items():
         heading = kind
         for row in rows if kind == "total" else rows[1:]:
-            energy = properties.get(name.format(row.nbody))
-            if energy is not None:
-                table.add_row(heading, "supersystem" if row.supersystem else str(row.nbody), *_in_units(energy))
+            value = properties.get(key.format(row.nbody))
+            if value is not None:
+                table.add_row(heading, "supersystem" if row.supersystem else str(row.nbody), *cells(value))
                 heading = ""
         table.add_section()
     return table

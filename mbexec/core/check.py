@@ -21,10 +21,13 @@ class ResultCheck:
         energy, gradient or hessian.
     sizes
         Atoms of each fragment.
+    properties
+        What else each result must have, and in which shape.
     """
 
-    def __init__(self, driver: str, sizes: list[int]) -> None:
-        self._needed = tuple(dict.fromkeys(("energy", driver)))
+    def __init__(self, driver: str, sizes: list[int], properties: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        self._properties = properties or {}
+        self._needed = tuple(dict.fromkeys(("energy", driver, *self._properties)))
         self._sizes = sizes
 
     def problem(self, task: Task, result: TaskResult) -> str | None:
@@ -39,7 +42,7 @@ class ResultCheck:
         if missing := [name for name in self._needed if name not in result.values]:
             return f"no {missing[0]}"
         nat = sum(self._sizes[i - 1] for i in task.bas)
-        shapes = {"energy": (), "gradient": (nat, 3), "hessian": (3 * nat, 3 * nat)}
+        shapes = {"energy": (), "gradient": (nat, 3), "hessian": (3 * nat, 3 * nat), **self._properties}
         for name, shape in shapes.items():
             if name in result.values and not _is_numbers(result.values[name], shape):
                 what = f"{shape} finite numbers" if shape else "a finite number"

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,6 +131,8 @@ class Context:
         Whether the whole ``AtomicResult`` or ``FailedOperation`` is wanted besides the numbers.
     stripped
         Labels of the model chemistries whose program never sees a ghost: there is no basis to borrow.
+    properties
+        Atomic properties of QCSchema that are wanted besides energy, gradient and Hessian, and their shapes.
     """
 
     cluster: Cluster
@@ -139,3 +141,4 @@ class Context:
     task: TaskSettings
     bodies: bool = False
     stripped: frozenset[str] = frozenset()
+    properties: Mapping[str, tuple[int, ...]] = field(factory=dict)

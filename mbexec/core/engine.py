@@ -190,6 +190,7 @@ def _context(plan: Plan, config: RunConfig, alternatives: Sequence[Mapping[str, 
         harnesses=harnesses(specification.program for specification in atomic.values()),
         task=config.task,
         bodies=many.protocols.cluster_results.value == "all",
+        properties=plan.properties,
     )
 
 

@@ -75,6 +75,10 @@ _RULES: dict[str, dict[str, _Rule]] = {
         "supersystem_ie_only": _BOOLEAN,
         "cluster_results": _one_of("all", "none"),
         "cluster_properties": _one_of("auto", "all", "none"),
+        "properties": (
+            'a list of names of QCSchema\'s atomic properties, such as ["scf_dipole_moment"]',
+            lambda value: _is_list(value, is_text),
+        ),
     },
     "program": {
         "program": ("the name of a program", is_text),
@@ -139,7 +143,8 @@ def from_job(
             raise InputError(f"The job has no [{name}] table; it needs [molecule] and [program], and perhaps [mbe].")
     driver = mbe.get("driver", "energy")
     levels = {key if key == "supersystem" else int(key): label for key, label in mbe.get("levels", {}).items()}
-    elsewhere = ("driver", "cluster_results", "cluster_properties", "levels")
+    own = ("cluster_properties", "properties")  # QCSchema has no word for them
+    elsewhere = ("driver", "cluster_results", "levels", *own)
     keywords = {key: mbe[key] for key in mbe if key not in elsewhere}
     specification = {
         "driver": driver,
@@ -147,8 +152,8 @@ def from_job(
         "specification": _specifications(program, driver, levels),
         "protocols": {"cluster_results": mbe.get("cluster_results", "none")},
     }
-    if "cluster_properties" in mbe:  # QCSchema has no word for it
-        specification["extras"] = {"mbexec": {"cluster_properties": mbe["cluster_properties"]}}
+    if extras := {key: mbe[key] for key in own if key in mbe}:
+        specification["extras"] = {"mbexec": extras}
     return ManyBodyInput(molecule=_molecule(molecule, folder), specification=specification)
 
 

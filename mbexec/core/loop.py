@@ -77,7 +77,8 @@ class Run:
 
     def __attrs_post_init__(self) -> None:
         spec = self.plan.spec
-        self._check = ResultCheck(spec.specification.driver.value, [len(atoms) for atoms in spec.molecule.fragments])
+        sizes = [len(atoms) for atoms in spec.molecule.fragments]
+        self._check = ResultCheck(spec.specification.driver.value, sizes, self.plan.properties)
         self._recorder = Recorder(self.plan, uuid.uuid4().hex[:12], self.config.run.executor, self.work.workers)
         self._reporters = reporters(self.manager)
         self._seen = np.zeros(len(self.plan), dtype=bool)

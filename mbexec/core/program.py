@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from copy import deepcopy
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ class Programs:
         if outcome.error is not None:
             return {}, outcome.error, body
         values = _numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
+        values |= _further(outcome.answer, self.context.properties)
         return values if bas == task.bas else cluster.padded(values, task.frag, task.bas), None, body
 
     def ghosts(self, program: str) -> str | None:
@@ -196,6 +198,17 @@ def _numbers(answer: Any, driver: str, nat: int) -> dict[str, Any]:
             raise ProgramError(f"The program reports success but its {name} is not a finite number: {value!r}.")
     if missing := [name for name in ("energy", driver) if name not in found]:
         raise ProgramError(f"The program reports success but gives no {missing[0]}.")
+    return found
+
+
+def _further(answer: Any, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Properties besides those that a driver is for, by QCSchema's names."""
+    found: dict[str, Any] = {}
+    for name, shape in wanted.items():
+        value = getattr(answer.properties, name)
+        if value is None:
+            raise ProgramError(f"The program reports success but gives no {name}, which mbe.properties asks for.")
+        found[name] = np.array(value, dtype=np.float64).reshape(shape) if shape else float(value)
     return found
 
 

@@ -75,7 +75,8 @@ class TaskResult:
         The task's place in the plan.
     values
         "energy" in E_h, and where there is one "gradient", (nat, 3) float array in E_h/a0, and "hessian",
-        (3 nat, 3 nat) float array in E_h/a0^2; nat counts the atoms of the fragment, ghosts included.
+        (3 nat, 3 nat) float array in E_h/a0^2; nat counts the atoms of the fragment, ghosts included. Then the
+        plan's `properties`, as QCSchema defines them.
     error
         Set if the fragment failed; `values` is empty then.
     started, ended
@@ -133,10 +134,13 @@ class Plan:
         The many-body input; molecule and model chemistries of the fragments are taken from it.
     expansion
         Tasks and coefficients.
+    properties
+        Atomic properties of QCSchema that each result must give besides those of the driver, and their shapes.
     """
 
     spec: ManyBodyInput
     expansion: Expansion
+    properties: Mapping[str, tuple[int, ...]] = field(factory=dict)
 
     def __len__(self) -> int:
         return len(self.expansion)

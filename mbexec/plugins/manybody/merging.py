@@ -15,7 +15,8 @@ from qcmanybody.models.v2 import BsseEnum, ManyBodyResult
 from qcmanybody.utils import modelchem_labels, print_nbody_energy
 
 from mbexec import ArraySum, Plan, TaskError, TaskResult, exact_dot
-from mbexec.plugins.manybody.planning import cluster_properties, returns_total
+from mbexec.plugins.manybody.extras import cluster_properties
+from mbexec.plugins.manybody.planning import returns_total
 
 if TYPE_CHECKING:
     from qcelemental.models.v2 import Molecule
@@ -39,10 +40,13 @@ def merge(plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult | FailedO
 
 @define(eq=False)
 class _Sums:
-    """What is kept of the results: all energies, running sums of arrays, and per-fragment data of small runs."""
+    """What is kept of the results: all energies and the like, running sums of arrays, per-fragment data of small runs.
+
+    What is as large for every fragment, an energy or a dipole moment, has a row a fragment.
+    """
 
     plan: Plan
-    energies: NDArray[np.float64] = field(init=False)
+    fixed: dict[str, NDArray[np.float64]] = field(init=False)
     arrays: dict[str, ArraySum] = field(init=False)
     errors: dict[int, TaskError] = field(factory=dict)
     bodies: dict[int, bytes] = field(factory=dict)
@@ -59,7 +63,8 @@ class _Sums:
         wanted = [name for name in _DERIVATIVES if name in ("gradient", driver) and driver != "energy"]
         shapes = {"gradient": (nrow, nat, 3), "hessian": (nrow, 3 * nat, 3 * nat)}
         self.arrays = {name: ArraySum(shapes[name]) for name in wanted}
-        self.energies = np.full(len(self.plan), np.nan)
+        sizes = {"energy": (), **self.plan.properties}
+        self.fixed = {name: np.full((len(self.plan), *shape), np.nan) for name, shape in sizes.items()}
         self._done = np.zeros(len(self.plan), dtype=bool)
         fragments = self.plan.spec.molecule.fragments
         self._coordinates = [3 * np.asarray(atoms)[:, None] + np.arange(3) for atoms in fragments]
@@ -79,7 +84,8 @@ class _Sums:
             self.errors[result.index] = result.error
             return
         self._done[result.index] = True
-        self.energies[result.index] = result.values["energy"]
+        for name, kept in self.fixed.items():
+            kept[result.index] = result.values[name]
         if result.body is not None:
             self.bodies[result.index] = result.body
         for name in [name for name in self.arrays if name not in result.values]:
@@ -117,8 +123,11 @@ class _Sums:
 
     def through(self, name: str, bsse: str, nbody: int, start: int = 1) -> Any:
         """The sum of a property's contributions from `start` to `nbody` bodies."""
-        if name == "energy":
-            return exact_dot(self.plan.expansion.total(bsse, nbody, start), self.energies)
+        if name in self.fixed:
+            values = self.fixed[name]
+            multiples = self.plan.expansion.total(bsse, nbody, start)
+            found = [exact_dot(multiples, column) for column in values.reshape(len(values), -1).T]
+            return np.reshape(found, values.shape[1:]) if values.ndim > 1 else found[0]
         return self.arrays[name].total(self.plan.expansion.chosen(bsse, nbody, start))
 
 
@@ -152,9 +161,12 @@ def _result(plan: Plan, sums: _Sums) -> ManyBodyResult:
         "nuclear_repulsion_energy": nuclear_repulsion(plan.spec.molecule),
         **{f"return_{name}": value for name, value in returned.items()},
     }
+    further: dict[str, Any] = {}
     for bsse in dict.fromkeys(row.bsse for row in plan.expansion.rows):
         for name in names:
             properties |= _properties(plan, sums, name, bsse)
+        for name in plan.properties:
+            further |= _properties(plan, sums, name, bsse)
     return ManyBodyResult(
         input_data=plan.spec,
         molecule=plan.spec.molecule,
@@ -164,6 +176,7 @@ def _result(plan: Plan, sums: _Sums) -> ManyBodyResult:
         provenance={"creator": "mbexec", "version": version("mbexec"), "routine": "mbexec.plugins.manybody"},
         return_result=returned[driver],
         stdout=_table(plan, sums),
+        extras={"mbexec": {"properties": further}} if further else {},
         success=True,
     )
 
@@ -215,7 +228,7 @@ def _cluster_properties(plan: Plan, sums: _Sums) -> dict[str, dict[str, Any]]:
             full = np.zeros((nat, 3) if name == "gradient" else (3 * nat, 3 * nat))
             full.flat[sums.places(index, name)] = values[name]
             properties[f"return_{name}"] = full
-        found[plan[index].label] = properties
+        found[plan[index].label] = properties | {name: values[name] for name in plan.properties}
     return found
 
 

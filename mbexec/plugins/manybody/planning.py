@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mbexec import FragmentSets, InputError, Plan, expand
+from mbexec.plugins.manybody.extras import cluster_properties, expanded_properties
 
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyKeywords
 
-__all__ = ["cluster_properties", "make_plan", "returns_total"]
+__all__ = ["make_plan", "returns_total"]
 
 _AUTO = "(auto)"
-_KEPT = ("auto", "all", "none")
 _MOST = 20_000_000
 
 
@@ -27,7 +27,7 @@ def make_plan(spec: ManyBodyInput) -> Plan:
         raise InputError(f"The driver is {driver!r}; allowed are energy, gradient and hessian.")
     if keywords.embedding_charges:
         raise InputError("embedding_charges are not supported; leave them out.")
-    cluster_properties(spec)
+    cluster_properties(spec)  # for what is wrong with it
     levels = _levels(keywords, nfr, list(spec.specification.specification))
     max_nbody = max(n for n in levels if isinstance(n, int))
     whole_only = _whole_only(keywords, levels, max_nbody == nfr)
@@ -41,7 +41,7 @@ def make_plan(spec: ManyBodyInput) -> Plan:
         return_total_data=returns_total(spec),
         supersystem_ie_only=whole_only,
     )
-    return Plan(spec, expansion)
+    return Plan(spec, expansion, expanded_properties(spec))
 
 
 def _check_size(nfr: int, max_nbody: int, vmfc: bool) -> None:
@@ -58,19 +58,6 @@ def returns_total(spec: ManyBodyInput) -> bool:
     """Whether total or interaction data is wanted; QCSchema's default depends on the driver."""
     given = spec.specification.keywords.return_total_data
     return spec.specification.driver.value != "energy" if given is None else bool(given)
-
-
-def cluster_properties(spec: ManyBodyInput) -> str:
-    """Which fragments' own properties the result holds: "auto", "all" or "none"."""
-    given = spec.specification.extras.get("mbexec", {})
-    if isinstance(given, Mapping) and set(given) <= {"cluster_properties"}:
-        wanted: str = given.get("cluster_properties", "auto")
-        if wanted in _KEPT:
-            return wanted
-    raise InputError(
-        f'specification.extras["mbexec"] = {given!r:.80} can\'t be used; '
-        'it may hold cluster_properties, which is "auto", "all" or "none".'
-    )
 
 
 def _fragments(spec: ManyBodyInput) -> int:
