@@ -26,6 +26,7 @@ from mbexec.core.loop import Run, blamed, entered
 from mbexec.core.manager import harnesses, host
 from mbexec.core.metrics import RunReport
 from mbexec.core.program import node_settings
+from mbexec.core.safety import refuse_unsafe
 from mbexec.core.settings import RunConfig
 from mbexec.core.types import Plan
 from mbexec.core.work import Work
@@ -170,7 +171,7 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
         alternatives = getattr(manager.get_plugin(config.run.executor), "alternatives", ())
         context = settle_ghosts(_context(made, config, alternatives), _ghosted(made, len(alternatives)))
         work = Work(context, _workers(manager, config))
-        work.prepare()
+        refuse_unsafe(work.prepare(), config.run.executor, work.workers)
         _warn_of_timeout(manager, config)
         warn_of_convergence(made)
         result, report, energies = Run(made, config, manager, work, stop or threading.Event()).run()

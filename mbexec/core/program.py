@@ -72,7 +72,7 @@ class Programs:
 
         label = alternative_label(task.mc, alternative)
         specification = self.context.specifications[label]
-        harness = self._harnesses[specification.program.lower()]
+        harness = self.harness(specification.program)
         cluster = self.context.cluster
         bas = task.frag if label in self.context.stripped else task.bas
         molecule = cluster.fragment(task.frag, bas)
@@ -87,6 +87,10 @@ class Programs:
         values |= _further(outcome.answer, self.context.properties)
         return values if bas == task.bas else cluster.padded(values, task.frag, task.bas), None, body
 
+    def harness(self, program: str) -> Any:
+        """The harness of a program."""
+        return self._harnesses[program.lower()]
+
     def ghosts(self, program: str) -> str | None:
         """What the program's harness says of ghost atoms: "honoured", "stripped", or nothing.
 
@@ -95,7 +99,7 @@ class Programs:
         ProgramError
             If it says anything else.
         """
-        said: str | None = getattr(self._harnesses[program.lower()], "ghosts", None)
+        said: str | None = getattr(self.harness(program), "ghosts", None)
         if said not in (None, "honoured", "stripped"):
             raise ProgramError(
                 f"The harness of {program!r} has ghosts = {said!r}; "

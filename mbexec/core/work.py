@@ -38,15 +38,13 @@ class Work:
 
     def __call__(self, task: Task, alternative: int = 0) -> TaskResult:
         """Run a task here: with the model chemistry as given, or with the nth of the executor's ``alternatives``."""
-        if self._programs is None:
-            self.prepare()
-        assert self._programs is not None
-        return run_task(task, self._programs, alternative)
+        return run_task(task, self._programs or self.prepare(), alternative)
 
-    def prepare(self) -> None:
+    def prepare(self) -> Programs:
         """Load the programs here; raises ProgramError if one is missing."""
         with self._lock:
             self._programs = self._programs or Programs(self.context)
+        return self._programs
 
     @cached_property
     def blob(self) -> bytes:
