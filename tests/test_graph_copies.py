@@ -7,10 +7,12 @@ import datetime
 import decimal
 import enum
 import functools
+import re
 import subprocess
 import sys
 import threading
 import types
+import weakref
 
 import attrs
 import numpy as np
@@ -177,6 +179,17 @@ def test_frozen_objects_that_are_lists_besides_are_copied():
     assert list(named) == [1]
 
 
+def test_subclasses_of_frozen_dataclasses_are_copied():
+    """Without being dataclasses themselves they let attributes be set."""
+
+    class Noted(DataPoint):
+        pass
+
+    noted = Noted(1.0)
+    copied(noted).note = "changed"
+    assert vars(noted) == {"x": 1.0, "data": None}
+
+
 def test_frozen_arrays_are_shared():
     """Read-only arrays that own their data."""
     array = frozen_array()
@@ -291,6 +304,8 @@ def test_own_deep_copies_are_honoured():
         print,
         int,
         ValueError("x"),
+        copied.__code__,
+        weakref.ref(Point),
     ],
     ids=lambda thing: type(thing).__name__,
 )
@@ -299,6 +314,15 @@ def test_copies_are_those_of_deepcopy(thing):
     again, reference = copied([thing])[0], copy.deepcopy([thing])[0]
     assert type(again) is type(reference)
     assert str(again) == str(reference)
+
+
+def test_methods_go_with_their_object():
+    """Those that were bound by hand too."""
+    thing = types.SimpleNamespace(items=[1])
+    thing.method = types.MethodType(lambda self: self.items, thing)
+    again = copied(thing)
+    assert again.method() is again.items
+    assert again.items is not thing.items
 
 
 def test_slots_are_copied():
@@ -389,7 +413,38 @@ class Cached:
         return 2 * self.value
 
 
+def adding(number):
+    def add(other):
+        return number + other
+
+    return add
+
+
+def halfway():
+    """A function whose variable has no value yet."""
+
+    def look():
+        return later
+
+    yield look
+    later = 1
+
+
+def ring_in_array():
+    """An array that contains itself."""
+    array = np.array([None], dtype=object)
+    array[0] = array
+    return array
+
+
 ALIKE = [
+    ([10**5000], [10**5000]),
+    (types.MappingProxyType({"a": 1, "b": 2}), types.MappingProxyType({"b": 2, "a": 1})),
+    (types.SimpleNamespace(a=1, b=2), types.SimpleNamespace(b=2, a=1)),
+    (re.compile("a"), re.compile("a")),
+    (adding(1), adding(1)),
+    (next(halfway()), next(halfway())),
+    (ring_in_array(), ring_in_array()),
     ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
     ({1, 2, 3}, {3, 2, 1}),
     (float("nan"), -float("nan")),
@@ -421,6 +476,15 @@ DIFFERENT = [
     (1.5, 1.25),
     (1j, 2j),
     (int, float),
+    ([10**5000], [10**5000 + 1]),
+    (types.MappingProxyType({"a": 1}), types.MappingProxyType({"a": 2})),
+    (types.SimpleNamespace(a=1), types.SimpleNamespace(b=1)),
+    (re.compile("a"), re.compile("a", re.IGNORECASE)),
+    (adding(1), adding(2)),
+    (lambda: 1, lambda: 2),
+    (len, print),
+    (np.array([[None]]), np.array([None])),
+    ({1: "a"}, {True: "a"}),
 ]
 
 
@@ -454,6 +518,31 @@ def test_circles_have_content():
     third[1].append(third[1])
     assert same(one, other)
     assert digest(one) != digest(third)
+
+
+def test_what_is_met_often_is_looked_at_once():
+    """Lists that hold the list before twice would take as long as there are ways to the first."""
+    one, other = [1], [1]
+    for _ in range(60):
+        one, other = [one, one], [other, other]
+    assert same(one, other)
+    assert digest(one) == digest(other)
+
+
+def test_circles_are_the_same_wherever_they_are_met_first():
+    """Whether parts are shared or not, and in whatever order a dict has them."""
+
+    def ring_and_part():
+        part = []
+        ring = [1, part, part]
+        part.append(ring)
+        return ring, part
+
+    ring, part = ring_and_part()
+    (first, _), (_, second) = ring_and_part(), ring_and_part()
+    assert digest([ring, part]) == digest([first, second])
+    assert digest({"a": ring, "b": part}) == digest({"b": part, "a": ring})
+    assert digest([ring, part]) != digest([ring, ring])
 
 
 @pytest.mark.parametrize("kind", [*STATES, *FROZEN, Open, Slotted, Cached, Secretive, BaseNode])

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import operator
 import threading
+import types
 from typing import Annotated, Any
 
 import attrs
@@ -228,6 +229,18 @@ def test_attributes_can_go_and_come():
         start=RunContext(Bag(), ""),
     )
     assert vars(merged.state) == {"b": 2}
+
+
+def test_namespaces_have_fields():
+    """As plain objects have."""
+    merged = merge(setting(a=1), setting(b=2), start=RunContext(types.SimpleNamespace(a=0), ""))
+    assert merged.state == types.SimpleNamespace(a=1, b=2)
+
+
+def test_numbers_that_are_too_long_to_write_conflict():
+    """The message does without them."""
+    with pytest.raises(MergeError, match="the field value to different values, some int and some int;"):
+        merge(setting(value=10**5000), setting(value=10**5000 + 1))
 
 
 def test_frozen_states_are_replaced():
@@ -530,6 +543,25 @@ def test_states_that_cannot_be_compared():
     """Say why."""
     with pytest.raises(MergeError, match=r"^The states can't be compared: .* has no content"):
         merge(setting(value=1), strategy="majority", key=lambda state: (x for x in ()))
+
+
+class Client:
+    """Is shared by all copies, and holds what can't be compared."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+@pytest.mark.parametrize("around", [list, tuple, Data, types.MappingProxyType, types.SimpleNamespace, dict])
+def test_what_copies_share_need_not_be_compared(around):
+    """A client with a connection may stand anywhere in a state."""
+    clients = {"one": Client()}
+    held = around(clients.values()) if around in (list, tuple) else Data(clients) if around is Data else None
+    held = held or (around(**clients) if around is types.SimpleNamespace else around(clients))
+    assert merge(setting(other=1), appending("x"), start=context(Data(value=held))).state.items == ["x"]
 
 
 class Handle:

@@ -18,6 +18,7 @@ import pathlib
 import re
 import types
 import uuid
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -25,7 +26,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Memo", "attributes_of", "copy_of", "frozen_kind", "plain_kind", "shared", "slots_of"]
+__all__ = ["Memo", "attributes_of", "copy_of", "frozen_kind", "plain_kind", "reduced", "shared", "slots_of"]
 
 Memo: TypeAlias = dict[int, Any]
 _Copier: TypeAlias = Callable[[Any, Memo], Any]
@@ -35,7 +36,7 @@ _SHARED = frozenset(
     | {datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone}
     | {decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern}
     | {pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())}
-    | {types.FunctionType, types.BuiltinFunctionType, types.ModuleType, property}
+    | {types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, property, weakref.ref}
 )
 
 
@@ -175,10 +176,15 @@ def _copy_model(thing: Any, memo: Memo) -> Any:
     return new
 
 
-def _copy_parts(thing: Any, memo: Memo) -> Any:
-    """An object, by the protocol that `copy` and `pickle` share."""
+def reduced(thing: Any) -> Any:
+    """What an object is rebuilt from, by the protocol that `copy` and `pickle` share."""
     reduce = copyreg.dispatch_table.get(type(thing))
-    how = reduce(thing) if reduce else thing.__reduce_ex__(4)
+    return reduce(thing) if reduce else thing.__reduce_ex__(4)
+
+
+def _copy_parts(thing: Any, memo: Memo) -> Any:
+    """An object, from what it is rebuilt from."""
+    how = reduced(thing)
     if isinstance(how, str):
         return thing
     make, args, state, items, pairs, set_state = (*how, None, None, None, None)[:6]
@@ -199,6 +205,12 @@ def _copy_proxy(thing: types.MappingProxyType[Any, Any], memo: Memo) -> types.Ma
     behind = dict(thing)
     _keep(behind, memo)
     memo[id(thing)] = new = types.MappingProxyType(copy_of(behind, memo))
+    return new
+
+
+def _copy_method(thing: types.MethodType, memo: Memo) -> types.MethodType:
+    new = types.MethodType(thing.__func__, copy_of(thing.__self__, memo))
+    memo[id(thing)] = new
     return new
 
 
@@ -240,7 +252,8 @@ def frozen_kind(kind: type) -> bool:
     if hasattr(kind, "__attrs_attrs__"):
         return kind.__setattr__.__name__ == "_frozen_setattrs"
     if hasattr(kind, "__dataclass_params__"):
-        return bool(kind.__dataclass_params__.frozen)
+        # Subclasses that are no dataclasses themselves let further attributes be set.
+        return bool(kind.__dataclass_params__.frozen) and "__dataclass_params__" in vars(kind)
     config = getattr(kind, "model_config", None)
     return isinstance(config, dict) and bool(config.get("frozen")) and hasattr(kind, "__pydantic_fields__")
 
@@ -252,7 +265,8 @@ def slots_of(kind: type) -> dict[str, types.MemberDescriptorType]:
         name: slot
         for base in reversed(kind.__mro__)
         for name, slot in vars(base).items()
-        if isinstance(slot, types.MemberDescriptorType) and name != "__pydantic_fields_set__"
+        # SimpleNamespace has its __dict__ in a slot.
+        if isinstance(slot, types.MemberDescriptorType) and name not in ("__dict__", "__pydantic_fields_set__")
     }
 
 
@@ -274,4 +288,5 @@ _BUILT_IN: dict[type, _Copier] = {
     frozenset: _copy_tuple,
     np.ndarray: _copy_array,
     types.MappingProxyType: _copy_proxy,
+    types.MethodType: _copy_method,
 }

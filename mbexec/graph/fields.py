@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin
 
@@ -43,7 +44,7 @@ class Field(NamedTuple):
 def has_fields(state: Any) -> bool:
     """Whether a state has fields that change by themselves: it is a dict, or nothing but its attributes."""
     kind: type = type(state)
-    return kind is dict or (plain_kind(kind) and kind is not object)
+    return kind in (dict, types.SimpleNamespace) or (plain_kind(kind) and kind is not object)
 
 
 def fields_of(context: RunContext[Any], *, whole: bool = False) -> dict[Field, Any]:

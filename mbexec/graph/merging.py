@@ -194,7 +194,11 @@ def merge_field(
 
 
 def _said(change: Change) -> str:
-    return ("more items " if change.kind == "grew" else "") + reprlib.repr(change.value)
+    try:
+        said = reprlib.repr(change.value)
+    except ValueError:  # a number of more digits than Python writes
+        said = f"some {type(change.value).__name__}"
+    return ("more items " if change.kind == "grew" else "") + said
 
 
 def _in_common(afters: Sequence[Mapping[Field, Any]]) -> dict[Field, Any]:
