@@ -248,11 +248,16 @@ def test_very_many_attempts():
 @pytest.mark.parametrize(
     ("kw", "message"),
     [
-        ({"attempts": 0}, "attempts = 0 must be at least 1"),
+        ({"attempts": 0}, "attempts = 0 must be a whole number of at least 1"),
         ({"delay": -1}, "delay = -1 must be at least 0"),
         ({"factor": 0.5}, "factor = 0.5 must be at least 1"),
         ({"longest": -1}, "longest = -1 must be at least 0"),
         ({"jitter": 2}, "jitter = 2 must lie between 0 and 1"),
+        ({"attempts": 2.5}, "attempts = 2.5 must be a whole number"),
+        ({"attempts": "3"}, "attempts = '3' must be a whole number"),
+        ({"on": "OSError"}, "on has 'OSError'; give classes of Exception, such as OSError"),
+        ({"on": 3}, "on has 3; give"),
+        ({"on": [OSError, KeyboardInterrupt]}, "on has <class 'KeyboardInterrupt'>; give"),
     ],
 )
 def test_retries_are_checked(kw, message):

@@ -93,8 +93,21 @@ class Limit:
             watcher()
 
 
+def _whole(retry: Any, attribute: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{attribute.name} = {value!r} must be a whole number of at least 1.")
+
+
+def _errors(retry: Any, attribute: Attribute[Any], value: tuple[Any, ...]) -> None:
+    for kind in value:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise ValueError(f"{attribute.name} has {kind!r}; give classes of Exception, such as OSError.")
+
+
 def _as_tuple(kinds: type[Exception] | Iterable[type[Exception]]) -> tuple[type[Exception], ...]:
-    return (kinds,) if isinstance(kinds, type) else tuple(kinds)
+    if isinstance(kinds, type) or not isinstance(kinds, Iterable) or isinstance(kinds, str):
+        return (kinds,)
+    return tuple(kinds)
 
 
 def _at_least(least: float) -> Any:
@@ -130,8 +143,8 @@ class Retry:
         The part of each wait that is left to chance, 0 to 1: nodes that failed together don't come back together.
     """
 
-    attempts: int = field(default=3, validator=_at_least(1))
-    on: tuple[type[Exception], ...] = field(default=(Exception,), converter=_as_tuple)
+    attempts: int = field(default=3, validator=_whole)
+    on: tuple[type[Exception], ...] = field(default=(Exception,), converter=_as_tuple, validator=_errors)
     delay: float = field(default=0.1, validator=_at_least(0))
     factor: float = field(default=2.0, validator=_at_least(1))
     longest: float = field(default=60.0, validator=_at_least(0))
