@@ -160,6 +160,20 @@ def test_one_executor_in_several_loops():
 # Results
 
 
+def test_loops_that_are_closed_are_forgotten():
+    """But for the last: an executor that lives long does not keep them all."""
+    executor, loops = ParallelExecutor(1), []
+
+    async def main():
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await executor.execute_parallel([Node(lambda ctx: asyncio.sleep(0)) for _ in range(3)], context())
+
+    for _ in range(4):
+        asyncio.run(main())
+    gc.collect()
+    assert [loop() is None for loop in loops] == [True, True, True, False]
+
+
 def test_results_are_in_the_order_of_nodes():
     """Whichever ends first."""
 
@@ -294,6 +308,40 @@ def test_nodes_start_from_the_state_at_the_call(call):
     run(meddle())
     assert seen == [(0, [], {})] * (1 if call == "execute_until_success" else 4)
     assert ctx.state.value > 0
+
+
+@pytest.mark.parametrize("call", ["execute_parallel", "execute_single_with_isolation", "execute_until_success"])
+def test_the_call_counts_not_when_it_is_awaited(call):
+    """A task that has not begun starts from the state as it was when the task was made."""
+
+    async def main():
+        ctx = context()
+        nodes = Node() if call == "execute_single_with_isolation" else [Node()]
+        task = asyncio.create_task(getattr(ParallelExecutor(), call)(nodes, ctx))
+        ctx.state.value = 99
+        return await task
+
+    found = run(main())
+    result = found if call == "execute_single_with_isolation" else found[0]
+    assert result.context.state.value == 0
+
+
+def test_streams_start_from_the_state_at_the_call():
+    """Even if nobody has asked for a result yet."""
+
+    async def main():
+        ctx = context()
+        stream = ParallelExecutor().stream([Node()], ctx)
+        ctx.state.value = 99
+        return [result async for result in stream]
+
+    assert run(main())[0].context.state.value == 0
+
+
+def test_calls_that_nobody_awaits_are_told():
+    """As of any coroutine, by a name that says which."""
+    with pytest.warns(RuntimeWarning, match=r"'ParallelExecutor\._execute_parallel' was never awaited"):
+        ParallelExecutor().execute_parallel([], context())
 
 
 def test_context_variables_are_isolated():
@@ -451,6 +499,33 @@ def test_a_cancelled_run_leaves_nothing_pending():
     assert len(ended) == 4
 
 
+def test_a_node_that_met_its_own_timeout_is_cancelled_too():
+    """Once it has cleaned up, undisturbed, and means to go on."""
+    met, ended = asyncio.Event(), []
+
+    async def wait():
+        try:
+            async with asyncio.timeout(0.001):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    met.set()
+                    await asyncio.sleep(0.01)
+                    ended.append("cleaned up")
+        except TimeoutError:
+            await asyncio.Event().wait()
+
+    async def main():
+        task = asyncio.create_task(ParallelExecutor().execute_parallel([Node(lambda ctx: wait())], context()))
+        await met.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 10)
+
+    run(main())
+    assert ended == ["cleaned up"]
+
+
 def test_leaving_a_stream_cancels_what_runs():
     """As soon as the stream is closed."""
     ended = []
@@ -578,6 +653,12 @@ def test_statistics():
         "total_time_ms": sum(times),
         "errors": ["no"],
     }
+
+
+def test_errors_without_words_are_told_by_their_class():
+    """Such as that of a bare assert."""
+    results = parallel([failing(AssertionError())])
+    assert ParallelExecutor().get_statistics(results)["errors"] == ["AssertionError()"]
 
 
 def test_statistics_of_nothing():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from enum import StrEnum
 from itertools import islice
 from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 from mbexec.graph.contract import BaseNode, NodeResult, RunContext
 from mbexec.graph.copies import Memo
@@ -51,22 +50,25 @@ class ParallelExecutor(Generic[StateT]):
         if not isinstance(max_concurrent, int) or max_concurrent < 1:
             raise ValueError(f"max_concurrent must be ≥1 and a whole number, not {max_concurrent!r}.")
         self.max_concurrent = max_concurrent
-        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
 
     def _free(self) -> asyncio.Semaphore:
         loop = asyncio.get_running_loop()
         free = self._slots.get(loop)
         if free is None:
+            for other in [*self._slots]:  # a semaphore refers to its loop, so weak references would not do
+                if other.is_closed():
+                    self._slots.pop(other, None)
             self._slots[loop] = free = asyncio.Semaphore(self.max_concurrent)
         return free
 
-    async def execute_parallel(
+    def execute_parallel(
         self, nodes: Iterable[BaseNode[StateT]], ctx: RunContext[StateT], *, timeout: float | None = None
-    ) -> list[NodeResult[StateT]]:
+    ) -> Coroutine[Any, Any, list[NodeResult[StateT]]]:
         """Run nodes at once.
 
-        Every node starts from the context as it is at the time of the call. Its copy is made when it gets its slot,
-        so nodes that wait cost nothing.
+        Every node starts from the context as it is at the time of the call, even if what the call gives is awaited
+        later or made a task. Its copy is made when it gets its slot, so nodes that wait cost nothing.
 
         Parameters
         ----------
@@ -82,13 +84,18 @@ class ParallelExecutor(Generic[StateT]):
         list of NodeResult
             In the order of `nodes`. A node that fails has its error there.
         """
-        nodes = list(nodes)
+        checked_timeout(timeout)
+        return self._execute_parallel(list(nodes), *ctx.snapshot(), timeout)
+
+    async def _execute_parallel(
+        self, nodes: Sequence[BaseNode[StateT]], start: RunContext[StateT], known: Memo, timeout: float | None
+    ) -> list[NodeResult[StateT]]:
         results: list[Any] = [None] * len(nodes)
-        async for place, result in self._finished(nodes, ctx, timeout):
+        async for place, result in self._finished(nodes, start, known, timeout):
             results[place] = result
         return results
 
-    async def stream(
+    def stream(
         self, nodes: Iterable[BaseNode[StateT]], ctx: RunContext[StateT], *, timeout: float | None = None
     ) -> AsyncGenerator[NodeResult[StateT], None]:
         """Run nodes at once and give each result as soon as it is there.
@@ -104,13 +111,19 @@ class ParallelExecutor(Generic[StateT]):
         ctx, timeout
             As in `execute_parallel`.
         """
-        async with aclosing(self._finished(nodes, ctx, timeout)) as finished:
+        checked_timeout(timeout)
+        return self._each(nodes, *ctx.snapshot(), timeout)
+
+    async def _each(
+        self, nodes: Iterable[BaseNode[StateT]], start: RunContext[StateT], known: Memo, timeout: float | None
+    ) -> AsyncGenerator[NodeResult[StateT], None]:
+        async with aclosing(self._finished(nodes, start, known, timeout)) as finished:
             async for _, result in finished:
                 yield result
 
-    async def execute_single_with_isolation(
+    def execute_single_with_isolation(
         self, node: BaseNode[StateT], ctx: RunContext[StateT], *, timeout: float | None = None
-    ) -> NodeResult[StateT]:
+    ) -> Coroutine[Any, Any, NodeResult[StateT]]:
         """Run one node, when there is a slot, on a copy of the context as it is at the time of the call.
 
         Parameters
@@ -121,7 +134,7 @@ class ParallelExecutor(Generic[StateT]):
             As in `execute_parallel`.
         """
         checked_timeout(timeout)
-        return await self._alone(node, *ctx.snapshot(), timeout)
+        return self._alone(node, *ctx.snapshot(), timeout)
 
     async def _alone(
         self, node: BaseNode[StateT], start: RunContext[StateT], known: Memo, timeout: float | None
@@ -130,9 +143,9 @@ class ParallelExecutor(Generic[StateT]):
         async with lending(free), Slot(free):
             return await run_node(node, start, known, timeout)
 
-    async def execute_until_success(
+    def execute_until_success(
         self, nodes: Iterable[BaseNode[StateT]], ctx: RunContext[StateT], *, timeout: float | None = None
-    ) -> list[NodeResult[StateT]]:
+    ) -> Coroutine[Any, Any, list[NodeResult[StateT]]]:
         """Try alternatives, one after the other, until one succeeds.
 
         Parameters
@@ -148,7 +161,11 @@ class ParallelExecutor(Generic[StateT]):
             Of the nodes that were tried; only the last can be a success.
         """
         checked_timeout(timeout)
-        start, known = ctx.snapshot()
+        return self._execute_until_success(nodes, *ctx.snapshot(), timeout)
+
+    async def _execute_until_success(
+        self, nodes: Iterable[BaseNode[StateT]], start: RunContext[StateT], known: Memo, timeout: float | None
+    ) -> list[NodeResult[StateT]]:
         results: list[NodeResult[StateT]] = []
         for node in nodes:
             results.append(await self._alone(node, start, known, timeout))
@@ -157,11 +174,9 @@ class ParallelExecutor(Generic[StateT]):
         return results
 
     async def _finished(
-        self, nodes: Iterable[BaseNode[StateT]], ctx: RunContext[StateT], timeout: float | None
+        self, nodes: Iterable[BaseNode[StateT]], start: RunContext[StateT], known: Memo, timeout: float | None
     ) -> AsyncGenerator[tuple[int, NodeResult[StateT]], None]:
         """Places and results of nodes, as they end."""
-        checked_timeout(timeout)
-        start, known = ctx.snapshot()
         free = self._free()
         loop = asyncio.get_running_loop()
         todo = enumerate(nodes)
@@ -258,10 +273,10 @@ class ParallelExecutor(Generic[StateT]):
         -------
         dict
             total_nodes, successes, failures, success_rate (0 to 1); avg_time_ms, min_time_ms, max_time_ms and
-            total_time_ms, zero if there are no results; errors, the words of each.
+            total_time_ms, zero if there are no results; errors, the words of each, its repr if it has none.
         """
         times = [result.execution_time_ms for result in results]
-        errors = [str(result.error) for result in results if not result.is_success]
+        errors = [str(result.error) or repr(result.error) for result in results if not result.is_success]
         count = len(times)
         return {
             "total_nodes": count,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
@@ -116,7 +116,7 @@ class Graph(Generic[StateT]):
         """
         return list(_ordered(self._needs()))
 
-    async def run(self, ctx: RunContext[StateT], *, max_concurrent: int = 4) -> GraphRun[StateT]:
+    def run(self, ctx: RunContext[StateT], *, max_concurrent: int = 4) -> Coroutine[Any, Any, GraphRun[StateT]]:
         """Run all nodes.
 
         Parameters
@@ -131,14 +131,9 @@ class Graph(Generic[StateT]):
         GraphRun
             The results by name, and what they merge to.
         """
-        scheduler = self._scheduler(ctx, max_concurrent)
-        async for _ in scheduler.steps():
-            pass
-        return scheduler.run
+        return _run_graph(self._scheduler(ctx, max_concurrent))
 
-    async def stream(
-        self, ctx: RunContext[StateT], *, max_concurrent: int = 4
-    ) -> AsyncGenerator[GraphStep[StateT], None]:
+    def stream(self, ctx: RunContext[StateT], *, max_concurrent: int = 4) -> AsyncGenerator[GraphStep[StateT], None]:
         """Run all nodes and tell of each as soon as it has ended.
 
         Leaving the loop ends the nodes that run; with `contextlib.aclosing` it does so at once.
@@ -148,12 +143,7 @@ class Graph(Generic[StateT]):
         ctx, max_concurrent
             As in `run`.
         """
-        steps = self._scheduler(ctx, max_concurrent).steps()
-        try:
-            async for step in steps:
-                yield step
-        finally:
-            await steps.aclose()
+        return self._scheduler(ctx, max_concurrent).steps()
 
     def _scheduler(self, ctx: RunContext[StateT], max_concurrent: int) -> Scheduler[StateT]:
         if not isinstance(max_concurrent, int) or max_concurrent < 1:
@@ -182,6 +172,12 @@ class Graph(Generic[StateT]):
             wrote = {writer for field in member.reads for writer in writers.get(field, ()) if writer != name}
             needs[name] = wrote.union(member.after)
         return needs
+
+
+async def _run_graph(scheduler: Scheduler[StateT]) -> GraphRun[StateT]:
+    async for _ in scheduler.steps():
+        pass
+    return scheduler.run
 
 
 def _names(given: str | Iterable[str]) -> tuple[str, ...]:

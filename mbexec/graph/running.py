@@ -13,11 +13,15 @@ from mbexec.graph.copies import Memo
 __all__ = ["cancel", "checked_timeout", "read", "run_node"]
 
 StateT = TypeVar("StateT")
+_LOOK_AGAIN = 0.02  # seconds
 
 
 async def run_node(node: Any, start: RunContext[StateT], known: Memo, timeout: float | None) -> NodeResult[StateT]:
     """Run a node on a copy of what it starts from. What it raises stands in the result, but for what ends a run."""
-    context = start.copy(known)
+    try:
+        context = start.copy(known)
+    except Exception as raised:  # what an earlier node of the path left can't be copied
+        return NodeResult(node, End, start, 0.0, raised, start)
     error: Exception | None = None
     following: Any = End
     began = time.perf_counter()
@@ -59,14 +63,19 @@ async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks and wait until they have ended, however often one is told to hurry."""
     left = [task for task in tasks if not task.done()]
     told = None
-    for task in left:
-        if not task.cancelling():  # a second time would cut short how it cleans up
-            task.cancel()
+    untold = set(left)
     while left:
+        # A task that is being cancelled already is not told again, which would cut short how it cleans up. But it may
+        # only have met a timeout of its own and mean to go on after it, and nothing tells when: look again.
+        for task in left:
+            if task in untold and not task.cancelling():
+                task.cancel()
+                untold.discard(task)
         try:
-            await asyncio.wait(left)
+            await asyncio.wait(left, timeout=_LOOK_AGAIN if untold else None)
         except asyncio.CancelledError as error:
             told = error
         left = [task for task in left if not task.done()]
+        untold.intersection_update(left)
     if told is not None:
         raise told
