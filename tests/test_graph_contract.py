@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import threading
 
 import attrs
 import pytest
@@ -16,6 +17,7 @@ from mbexec.graph import (
     MergeStrategy,
     NodeResult,
     ParallelExecutionError,
+    ParallelExecutor,
     RunContext,
     Vote,
 )
@@ -92,6 +94,43 @@ class Duck:
         return End()
 
 
+TYPED = """
+import asyncio
+
+from mbexec.graph import BaseNode, End, Graph, GraphRun, NodeResult, ParallelExecutor, Retry, RunContext
+
+
+class Add(BaseNode[list[int]]):
+    signature = "n"
+
+    async def run(self, ctx: RunContext[list[int]]) -> "Add | End":
+        ctx.state.append(1)
+        return Add() if len(ctx.state) < 3 else End()
+
+
+async def main() -> None:
+    ctx: RunContext[list[int]] = RunContext([], "typed")
+    executor: ParallelExecutor[list[int]] = ParallelExecutor()
+    task: asyncio.Task[list[NodeResult[list[int]]]] = asyncio.create_task(executor.execute_parallel([Add()], ctx))
+    merged: RunContext[list[int]] = executor.merge_states(await task)
+    async for result in executor.stream((Add() for _ in range(3)), merged):
+        result.context.state.sort()
+    graph = Graph[list[int]]()
+    graph.add(Add(), retry=Retry(on=OSError))
+    run: GraphRun[list[int]] = await graph.run(ctx)
+    run.merged().state.sort()
+"""
+
+
+@pytest.mark.current
+def test_typed_programs_pass_type_checkers(tmp_path):
+    """Nodes that inherit what they don't need count as whole, and types of states go through."""
+    (tmp_path / "typed.py").write_text(TYPED)
+    check = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", tmp_path / "typed.py"]
+    done = subprocess.run([*check, "--cache-dir", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("kind", [Mine, Duck, Node])
 def test_nodes_are_told_by_what_they_have(kind):
     """By inheritance or not."""
@@ -133,6 +172,25 @@ def test_ends_are_equal_by_value():
     assert End() != 3
     assert len({End(), End()}) == 1
     assert (repr(End()), repr(End(3))) == ("End()", "End(3)")
+
+
+def test_results_are_shown_without_their_states():
+    """Which may be large: asyncio.run writes the repr of what its coroutine returned and throws it away."""
+
+    class Large:
+        def __repr__(self):
+            raise AssertionError
+
+    ctx = RunContext(Large(), "")
+    result = NodeResult(node=3, next_node=End(), context=ctx, execution_time_ms=1.0, start=ctx)
+    assert repr(result) == "NodeResult(node=3, next_node=End(), execution_time_ms=1.0, error=None)"
+
+
+def test_what_cannot_be_copied_is_an_error_that_says_what_to_do():
+    """Before anything runs."""
+    ctx = RunContext({"lock": threading.Lock()}, "")
+    with pytest.raises(TypeError, match=r"^The context can't be copied: .*lock.*a __deepcopy__ that returns self"):
+        ParallelExecutor().execute_parallel([], ctx)
 
 
 def test_results_tell_success_and_end():

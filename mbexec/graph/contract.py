@@ -66,13 +66,19 @@ class RunContext(Generic[StateT]):
         return self._copy(memo), shared(memo)
 
     def _copy(self, memo: Memo) -> RunContext[StateT]:
-        return RunContext(
-            copy_of(self.state, memo),
-            self.execution_id,
-            self.user_id,
-            copy_of(self.metadata, memo),
-            copy_of(self.provenance, memo),
-        )
+        try:
+            return RunContext(
+                copy_of(self.state, memo),
+                self.execution_id,
+                self.user_id,
+                copy_of(self.metadata, memo),
+                copy_of(self.provenance, memo),
+            )
+        except TypeError as error:  # locks, open files, connections
+            raise TypeError(
+                f"The context can't be copied: {error}. Keep that out of it, or give the class that holds it a "
+                "__deepcopy__ that returns self, if copies may share it."
+            ) from error
 
 
 class _ClassIsInstance(type):
@@ -124,6 +130,7 @@ class BaseNode(Protocol[StateT]):
 
     def update_state(self, state: StateT, result: Any) -> None:
         """Put what the node computed into the state."""
+        return None  # noqa: RET501 - type checkers take a method without any code for abstract
 
     @abstractmethod
     async def run(self, ctx: RunContext[StateT]) -> BaseNode[StateT] | End | type[End]:
@@ -153,7 +160,7 @@ class NodeResult(Generic[StateT]):
 
     node: Any
     next_node: Any
-    context: RunContext[StateT]
+    context: RunContext[StateT] = field(repr=False)
     execution_time_ms: float
     error: Exception | None = None
     start: RunContext[StateT] | None = field(default=None, repr=False)
