@@ -2,6 +2,7 @@
 
 import asyncio
 import operator
+import threading
 from contextlib import aclosing
 from itertools import pairwise
 from typing import Annotated
@@ -220,6 +221,29 @@ def test_uncomparable_fields_are_errors_of_the_node():
     assert isinstance(done.results["a"].error, MergeError)
 
 
+def test_what_cannot_be_taken_over_is_an_error_of_the_node():
+    """A lock that it left can't be copied for those after it; the run goes on."""
+    graph = Graph()
+    graph.add(Node(lambda ctx: setattr(ctx.state, "value", threading.Lock())), name="a")
+    graph.add(adding_up("b"))
+    done = run(graph.run(context(Data())))
+    error = done.results["a"].error
+    assert isinstance(error, GraphError)
+    assert str(error).startswith("What a left can't be taken over: cannot pickle")
+    assert isinstance(error.__cause__, TypeError)
+    assert done.merged().state == Data(items=["b"])
+
+
+def test_what_cannot_be_copied_ends_a_path():
+    """The node that would have come next is not run; the run goes on."""
+    graph = Graph()
+    graph.add(Node(lambda ctx: setattr(ctx.state, "value", threading.Lock()) or adding_up("never")), name="a")
+    graph.add(adding_up("b"))
+    done = run(graph.run(context(Data())))
+    assert str(done.results["a"].error).startswith("The context can't be copied")
+    assert done.merged().state == Data(items=["b"])
+
+
 def test_what_is_merged_is_nobodys():
     """Neither the caller's nor a node's, nor that of the run."""
     graph, ctx = graph_of(DIAMOND), context()
@@ -252,12 +276,13 @@ def test_nodes_start_from_the_state_at_the_call():
 
     async def main():
         ctx = context()
-        task = asyncio.create_task(graph_of(DIAMOND).run(ctx))
-        await asyncio.sleep(0)
+        graph = graph_of(DIAMOND)
+        task, steps = asyncio.create_task(graph.run(ctx)), graph.stream(ctx)
         ctx.state.items.append("meddled")
-        return (await task).merged().state.items
+        streamed = [step.run async for step in steps]
+        return (await task).merged().state.items, streamed[-1].merged().state.items
 
-    assert run(main()) == list("abcd")
+    assert run(main()) == (list("abcd"), list("abcd"))
 
 
 # Failures
@@ -383,6 +408,14 @@ def test_paths_go_in_circles_until_they_end():
     assert done.merged().state.value == 5
     assert len(done.merged().provenance) == 5
     assert done.results["start"].next_node == End("done")
+
+
+def test_a_node_of_the_graph_may_come_again_on_its_own_path():
+    """Such as one that asks a server until there is an answer; what depends on it waits for the end."""
+    graph = Graph()
+    graph.add(counting(3), name="asking")
+    graph.add(Node(lambda ctx: setattr(ctx.state, "other", ctx.state.value)), name="after", after="asking")
+    assert run(graph.run(context())).merged().state == Model(value=3, other=3)
 
 
 def test_paths_have_a_bound():

@@ -191,7 +191,8 @@ class Scheduler(Generic[StateT]):
                 self._later(wait, path)
                 return
         elif not isinstance(result.next_node, End):
-            other = self.run.place_of(result.next_node)
+            again = result.next_node is path.member.node  # a node may come back on its own path
+            other = None if again else self.run.place_of(result.next_node)
             error = self._refusal(path, result.next_node, other)
             if error is not None:
                 result = evolve(result, error=error, next_node=End)

@@ -93,6 +93,10 @@ class GraphRun(Generic[StateT]):
                 self._note(place, self._allowed(member, place, result))
             except (GraphError, MergeError) as error:
                 result = evolve(result, error=error, next_node=End)
+            except Exception as error:
+                broken = GraphError(f"What {member.name} left can't be taken over: {error}.")
+                broken.__cause__ = error
+                result = evolve(result, error=broken, next_node=End)
         self.results[member.name] = result
         return result
 
