@@ -107,6 +107,40 @@ def test_fields_make_cycles():
         graph.order()
 
 
+@pytest.mark.parametrize("given", [Data(), {"value": 0}, [1]])
+def test_what_nobody_has_can_not_be_read(given):
+    """A misspelt name would make no dependency; the message guesses what was meant."""
+    graph = Graph()
+    graph.add(setting(value=1), name="a", writes=["thing"])
+    graph.add(adding_up("b"), reads=["thinf"])
+    with pytest.raises(
+        GraphError,
+        match=r"^b reads 'thinf', which the state does not have and no node says that it writes. Did you mean 'thing'",
+    ):
+        graph.run(RunContext(given, ""))
+
+
+def test_properties_can_be_read():
+    """And whatever else the class of the state has."""
+
+    class Doubled(Data):
+        @property
+        def double(self):
+            return 2 * self.value
+
+    graph = Graph()
+    graph.add(Node(lambda ctx: setattr(ctx.state, "other", ctx.state.double)), reads=["double"])
+    assert run(graph.run(context(Doubled(value=3)))).merged().state.other == 6
+
+
+def test_states_without_fields_are_read_and_written_whole():
+    """Under the name state."""
+    graph = Graph()
+    graph.add(Node(lambda ctx: ctx.state.append("b")), name="b", reads="state")
+    graph.add(Node(lambda ctx: ctx.state.append("a")), name="a", writes="state")
+    assert run(graph.run(RunContext([], ""))).merged().state == ["a", "b"]
+
+
 def test_nodes_write_what_they_say():
     """If they say so; anything else is an error of the node."""
     graph = Graph()

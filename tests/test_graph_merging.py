@@ -375,6 +375,31 @@ def test_dicts_are_reduced():
     assert merged.metadata == {"calls": 3}
 
 
+@pytest.mark.parametrize(
+    ("base", "added", "summed"),
+    [("a", ["b", "c"], "abc"), ((1,), [(2,), (3,)], (1, 2, 3)), (b"a", [b"b", b""], b"ab")],
+)
+def test_text_and_tuples_are_summed_by_what_was_appended(base, added, summed):
+    """The base counts once."""
+    nodes = [setting(value=base + more) for more in added]
+    merged = merge(*nodes, start=context(Data(value=base)), reducers={"value": operator.add})
+    assert merged.state.value == summed
+
+
+def test_arrays_of_truth_values_are_summed_as_they_are():
+    """They have no differences."""
+    nodes = [setting(value=np.array(value)) for value in ([True, False, False], [False, True, False])]
+    merged = merge(*nodes, start=context(Data(value=np.zeros(3, bool))), reducers={"value": operator.add})
+    assert merged.state.value.tolist() == [True, True, False]
+
+
+def test_dicts_are_united_by_what_was_put_in():
+    """What one node changed is not undone by another that left it as it was."""
+    nodes = [setting(value={"a": 2, "b": 1}), setting(value={"a": 1, "b": 1, "c": 3})]
+    merged = merge(*nodes, start=context(Data(value={"a": 1, "b": 1})), reducers={"value": operator.or_})
+    assert merged.state.value == {"a": 2, "b": 1, "c": 3}
+
+
 def test_reducers_that_change_what_they_are_given():
     """They change copies."""
     results = results_of(
@@ -572,6 +597,12 @@ class Handle:
 
     def __deepcopy__(self, memo):
         return Handle()
+
+
+def test_lists_that_cannot_be_compared():
+    """Say which they are too, when they have grown."""
+    with pytest.raises(MergeError, match=r"^The field items can't be compared: .* has no content"):
+        merge(appending("x"), start=context(Data(items=[Handle()])))
 
 
 def test_fields_that_cannot_be_compared():

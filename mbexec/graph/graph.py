@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from mbexec.graph.contract import BaseNode, RunContext, name_of
 from mbexec.graph.errors import GraphError
-from mbexec.graph.fields import Reducer
+from mbexec.graph.fields import Reducer, fields_of
 from mbexec.graph.limits import Limit, Retry
 from mbexec.graph.running import checked_timeout
 from mbexec.graph.scheduling import GraphStep, Scheduler
@@ -153,8 +153,20 @@ class Graph(Generic[StateT]):
         places = {name: place for place, name in enumerate(order)}
         members = [self._members[name] for name in order]
         indices = [sorted(places[needed] for needed in needs[name]) for name in order]
+        self._check_reads(ctx)
         run = GraphRun(members, indices, ctx, self.reducers)
         return Scheduler(run, self.limits, max_concurrent, self.max_steps)
+
+    def _check_reads(self, ctx: RunContext[StateT]) -> None:
+        """What is misspelt would make no dependency, without a word."""
+        known = {str(field) for field in fields_of(ctx)}.union(*(m.writes or () for m in self._members.values()))
+        for member in self._members.values():
+            for name in member.reads:
+                if name not in known and not hasattr(type(ctx.state), name):  # properties may be read too
+                    raise GraphError(
+                        f"{member.name} reads {name!r}, which the state does not have and no node says that it writes."
+                        f"{_hint(name, known)}"
+                    )
 
     def _needs(self) -> dict[str, set[str]]:
         """What each node depends on: what it names, and who writes what it reads."""

@@ -58,40 +58,47 @@ def changes(
     """What a node changed, by field."""
     found = {}
     for field in {**before, **after}:
-        old, new = before.get(field, gone), after.get(field, gone)
         try:
-            if same(old, new):
-                continue
+            change = _change(writer, before.get(field, gone), after.get(field, gone), reducers.get(str(field)))
         except TypeError as error:
             raise MergeError(f"The field {field} can't be compared: {error}", [], []) from error
-        reducer = reducers.get(str(field))
-        if reducer is not None and new is not gone:
-            found[field] = Change(writer, "reduce", _brought(old, new, reducer))
-        elif _grew(old, new):
-            found[field] = Change(writer, "grew", new[len(old) :])
-        else:
-            found[field] = Change(writer, "set", new)
+        if change is not None:
+            found[field] = change
     return found
 
 
-def _grew(old: Any, new: Any) -> bool:
-    return type(old) is list is type(new) and len(old) <= len(new) and same(old, new[: len(old)])
+def _change(writer: int, old: Any, new: Any, reducer: Reducer | None) -> Change | None:
+    if same(old, new):
+        return None
+    if reducer is not None and new is not gone:
+        return Change(writer, "reduce", _brought(old, new, reducer))
+    if _grew(old, new, list):
+        return Change(writer, "grew", new[len(old) :])
+    return Change(writer, "set", new)
+
+
+def _grew(old: Any, new: Any, *kinds: type) -> bool:
+    return type(old) in kinds and type(new) is type(old) and len(old) <= len(new) and same(old, new[: len(old)])
 
 
 def _brought(old: Any, new: Any, reducer: Reducer) -> Any:
     """What a node brings to a field with a reducer.
 
-    What it appended, if it did nothing else to a list; how much it added, if numbers or arrays are summed; else the
-    value that it left.
+    What it appended, if it did nothing else to a list; how much it added, if numbers, arrays, text or tuples are
+    summed; what it put into a dict, if dicts are united; else the value that it left.
     """
-    if _grew(old, new):
+    summed, united = reducer in (operator.add, operator.iadd), reducer in (operator.or_, operator.ior)
+    if _grew(old, new, list) or (summed and _grew(old, new, tuple, str, bytes)):
         return new[len(old) :]
-    summed = reducer in (operator.add, operator.iadd)
-    return new - old if summed and _is_number(old) and _is_number(new) else new
+    if summed and _is_number(old) and _is_number(new):
+        return new - old
+    if united and type(old) is dict is type(new):
+        return {key: value for key, value in new.items() if not same(old.get(key, gone), value)}
+    return new
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (numbers.Number, np.ndarray))
+    return isinstance(value, numbers.Number) or (isinstance(value, np.ndarray) and value.dtype.kind != "b")
 
 
 def merged_value(base: Any, entries: Sequence[Change], reducer: Reducer | None, earlier: Earlier) -> Any:

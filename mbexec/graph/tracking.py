@@ -110,7 +110,7 @@ class GraphRun(Generic[StateT]):
             )
         started = fields_of(result.start or self.start, whole=whole)
         found = changes(place, started, fields_of(result.context, whole=whole), self._reducers)
-        strays = [str(field) for field in found if field.part == "state" and field.name not in (member.writes or ())]
+        strays = [str(field) for field in found if field.part == "state" and str(field) not in (member.writes or ())]
         if member.writes is not None and strays:
             said = ", ".join(sorted(member.writes)) or "nothing"
             raise GraphError(
