@@ -305,6 +305,7 @@ def test_own_deep_copies_are_honoured():
         int,
         ValueError("x"),
         copied.__code__,
+        np.add,
         weakref.ref(Point),
     ],
     ids=lambda thing: type(thing).__name__,
@@ -483,6 +484,7 @@ DIFFERENT = [
     (adding(1), adding(2)),
     (lambda: 1, lambda: 2),
     (len, print),
+    (np.add, np.multiply),
     (np.array([[None]]), np.array([None])),
     ({1: "a"}, {True: "a"}),
 ]

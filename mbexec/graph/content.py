@@ -12,6 +12,7 @@ import struct
 import types
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,26 +34,29 @@ def same(one: Any, other: Any) -> bool:
     TypeError
         If something that is not the very same in both has no content to look at.
     """
-    return _same(one, other, {})
+    return _same(one, other, set())
 
 
-def _same(one: Any, other: Any, met: dict[tuple[int, int], Any]) -> bool:
+def _same(one: Any, other: Any, met: set[tuple[int, int]]) -> bool:
     """Part by part, so that parts that both share need no content; `met` are pairs that are the same or will be told.
 
-    The pairs are kept there, so that their ids are not given to others.
+    These are ids of parts of the two things, which live as long as they do.
     """
     kind = type(one)
     if one is other or kind is not type(other):
         return one is other
     if kind in _EXACT:
         return bool(one == other)
+    if kind is float:
+        return _float(one) == _float(other)
+    pair = id(one), id(other)
+    if pair in met:
+        return True
     parts = _parts(one, other)
     if parts is None:
         return digest(one) == digest(other)
-    if (id(one), id(other)) in met:
-        return True
-    met[id(one), id(other)] = one, other
-    return len(parts[0]) == len(parts[1]) and all(_same(*pair, met) for pair in zip(*parts, strict=True))
+    met.add(pair)
+    return len(parts[0]) == len(parts[1]) and all(map(_same, *parts, repeat(met)))
 
 
 def _parts(one: Any, other: Any) -> tuple[Sequence[Any], Sequence[Any]] | None:
@@ -61,15 +65,15 @@ def _parts(one: Any, other: Any) -> tuple[Sequence[Any], Sequence[Any]] | None:
     if kind is list or kind is tuple:
         return one, other
     if kind is types.MappingProxyType:
-        one, other, kind = dict(one), dict(other), dict
-    elif kind is types.SimpleNamespace or (plain_kind(kind) and not isinstance(one, enum.Enum)):
-        one, other, kind = attributes(one), attributes(other), dict
-    if kind is not dict:
+        one, other = dict(one), dict(other)
+    elif kind is types.SimpleNamespace or (kind is not dict and plain_kind(kind) and not isinstance(one, enum.Enum)):
+        one, other = attributes(one), attributes(other)
+    elif kind is not dict:
         return None
     if one.keys() != other.keys():
         return (), (None,)
     # Keys such as 1 and True are equal and yet not the same.
-    return ([*one.values()], [other[key] for key in one]) if all(type(key) is str for key in one) else None
+    return ([*one.values()], [other[key] for key in one]) if {*map(type, one)} <= {str} else None
 
 
 def digest(thing: Any) -> bytes:
@@ -83,6 +87,10 @@ def digest(thing: Any) -> bytes:
     found = blake2b(digest_size=32)
     _feed(thing, found.update, _Walk())
     return found.digest()
+
+
+def _float(number: float) -> bytes:
+    return b"nan" if number != number else b"float" + struct.pack("<d", number)
 
 
 class _Walk:
@@ -113,7 +121,7 @@ def _feed(thing: Any, put: _Put, walk: _Walk) -> None:
     elif kind in _EXACT or kind is complex:
         _text(put, f"{kind.__name__}:{thing!r}")
     elif kind is float:
-        put(b"nan" if thing != thing else b"float" + struct.pack("<d", thing))
+        put(_float(thing))
     elif isinstance(thing, enum.Enum):
         _text(put, f"{_name(kind)}.{thing.name}")
     elif isinstance(thing, _NAMED):
