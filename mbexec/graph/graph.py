@@ -76,8 +76,8 @@ class Graph(Generic[StateT]):
         after
             Names of nodes that it depends on; they may be added later.
         reads, writes
-            Fields of the state. A node depends on all others that write what it reads. If `writes` is given, changing
-            any other field is an error of the node.
+            Fields of the state, or "state" if it has none. A node depends on all others that write what it reads. If
+            `writes` is given, changing any other field is an error of the node.
         priority
             Of nodes that could start, those with the highest do.
         limits
