@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -51,7 +52,7 @@ class _Sums:
     errors: dict[int, TaskError] = field(factory=dict)
     bodies: dict[int, bytes] = field(factory=dict)
     clusters: dict[int, Mapping[str, Any]] | None = field(init=False)
-    _waiting: list[TaskResult] = field(factory=list)
+    _waiting: list[tuple[int, Mapping[str, Any]]] = field(factory=list)
     _count: int = 0
     _done: NDArray[np.bool_] = field(init=False)
     _coordinates: list[NDArray[np.intp]] = field(init=False)
@@ -91,7 +92,7 @@ class _Sums:
         for name in [name for name in self.arrays if name not in result.values]:
             del self.arrays[name]  # a Hessian run of a program that gives no gradient with it
         if self.arrays:
-            self._waiting.append(result)
+            self._waiting.append((result.index, result.values))
         self._count += sum(result.values[name].size for name in self.arrays)
         if self._count >= _BATCH:
             self.add_waiting()
@@ -100,10 +101,10 @@ class _Sums:
 
     def add_waiting(self) -> None:
         """Add up the arrays that came since the last time."""
-        multiples = [self.plan.expansion.coefficients[result.index] for result in self._waiting]
+        multiples = [self.plan.expansion.coefficients[index] for index, _ in self._waiting]
         for name, total in self.arrays.items() if self._waiting else ():
-            places = [self.places(result.index, name) for result in self._waiting]
-            total.add_many(multiples, [result.values[name] for result in self._waiting], places)
+            places = [self.places(index, name) for index, _ in self._waiting]
+            total.add_many(multiples, [values[name] for _, values in self._waiting], places)
         self._waiting.clear()
         self._count = 0
 
@@ -126,7 +127,8 @@ class _Sums:
         if name in self.fixed:
             values = self.fixed[name]
             multiples = self.plan.expansion.total(bsse, nbody, start)
-            found = [exact_dot(multiples, column) for column in values.reshape(len(values), -1).T]
+            rows = values.reshape(len(values), math.prod(values.shape[1:]))
+            found = [exact_dot(multiples, column) for column in rows.T]
             return np.reshape(found, values.shape[1:]) if values.ndim > 1 else found[0]
         return self.arrays[name].total(self.plan.expansion.chosen(bsse, nbody, start))
 
