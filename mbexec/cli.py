@@ -108,7 +108,7 @@ def run(
     """
     if output is not None:
         _check_output(output)
-    spec, config = engine.read_job(job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS)
+    spec, config = engine.read_run(job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS)
     stop = threading.Event()
     found = _run(spec, config, stop)
     if stop.is_set() and not found.result.success:

@@ -124,7 +124,8 @@ class Context:
         Model chemistry of each label, and of the alternatives to it that an executor has; the driver is the many-body
         input's.
     harnesses
-        "module:Class" of each program that a distribution brings in the entry-point group ``mbexec.programs``.
+        "module:Class" of each program that a distribution brings in the entry-point group ``mbexec.programs``; on its
+        way to another process also the harnesses themselves that were registered with QCEngine in this one.
     task
         Cores, memory and so on of one task.
     bodies
@@ -133,12 +134,15 @@ class Context:
         Labels of the model chemistries whose program never sees a ghost: there is no basis to borrow.
     properties
         Atomic properties of QCSchema that are wanted besides energy, gradient and Hessian, and their shapes.
+    host
+        QCEngine's description of this host, on its way to another process; finding it out takes a second.
     """
 
     cluster: Cluster
     specifications: Mapping[str, AtomicSpecification]
-    harnesses: Mapping[str, str]
+    harnesses: Mapping[str, Any]
     task: TaskSettings
     bodies: bool = False
     stripped: frozenset[str] = frozenset()
     properties: Mapping[str, tuple[int, ...]] = field(factory=dict)
+    host: Mapping[str, Any] | None = None

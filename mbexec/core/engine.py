@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from contextvars import copy_context
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from mbexec.core.errors import PluginError
 from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.limits import limited_threads
 from mbexec.core.loop import Run, blamed, entered
-from mbexec.core.manager import harnesses, host
+from mbexec.core.manager import find_plugin, harnesses, host
 from mbexec.core.metrics import RunReport
 from mbexec.core.program import node_settings
 from mbexec.core.safety import refuse_unsafe
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from qcelemental.models.v2 import AtomicSpecification, FailedOperation
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
 
-__all__ = ["RunResult", "arun", "execute", "make_plan", "plan", "read_job", "run"]
+__all__ = ["RunResult", "arun", "execute", "make_plan", "plan", "read_job", "read_run", "run"]
 
 
 @frozen(eq=False, slots=False)
@@ -96,7 +96,7 @@ def run(spec: Any, *, executor: str | None = None, **settings: Any) -> RunResult
     ExecutorError
         If the executor breaks.
     """
-    return execute(*read_job(spec, _with(executor, settings)))
+    return execute(*read_run(spec, _with(executor, settings)))
 
 
 async def arun(spec: Any, *, executor: str | None = None, **settings: Any) -> RunResult:
@@ -126,20 +126,45 @@ def _with(executor: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_and_execute(spec: Any, settings: Mapping[str, Any], stop: threading.Event) -> RunResult:
-    return execute(*read_job(spec, settings), stop)
+    return execute(*read_run(spec, settings), stop)
 
 
 def read_job(
     spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> tuple[ManyBodyInput, RunConfig]:
     """The valid input and the settings of a run, from all their sources."""
+    return _read(spec, settings, defaults, lambda config: None)
+
+
+def read_run(
+    spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> tuple[ManyBodyInput, RunConfig]:
+    """The same for a run that follows at once: an executor that needs time to start has that of the reading."""
+    return _read(spec, settings, defaults, _start_early)
+
+
+def _read(
+    spec: Any,
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None,
+    ready: Callable[[RunConfig], object],
+) -> tuple[ManyBodyInput, RunConfig]:
     from mbexec.core.schema import many_body_input, open_spec
 
     qcschema, job = open_spec(spec)
     sources = layers(job, settings, defaults)
     folder = Path(spec).parent if isinstance(spec, (str, Path)) else Path.cwd()
     config = read_config(sources, node_settings)
+    ready(config)
     return many_body_input(qcschema, sources, folder), config
+
+
+def _start_early(config: RunConfig) -> None:
+    """What is wrong with the executor is said when its turn has come."""
+    with suppress(Exception):
+        start = getattr(find_plugin(config.run.executor, "executor"), "start", None)
+        if start is not None:
+            start()
 
 
 def make_plan(spec: ManyBodyInput, config: RunConfig) -> Plan:
@@ -162,12 +187,14 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
     roles += [(name, "reporter") for name in config.run.reporters]
     roles += [(config.run.store, "store")] if config.run.store else []
     manager = host(roles, config)
+    isolated = getattr(manager.get_plugin(config.run.executor), "isolates_processes", False)
     with ExitStack() as stack:
         for name, plugin in manager.list_name_plugin():
             if isinstance(plugin, AbstractContextManager):
                 stack.enter_context(entered(name, plugin))
         made = _planned(manager, spec, config)
-        stack.enter_context(limited_threads(config.task.ncores))
+        if not isolated:
+            stack.enter_context(limited_threads(config.task.ncores))
         alternatives = getattr(manager.get_plugin(config.run.executor), "alternatives", ())
         context = settle_ghosts(_context(made, config, alternatives), _ghosted(made, len(alternatives)))
         work = Work(context, _workers(manager, config))

@@ -24,15 +24,15 @@ _INSTALL = {
 _FIRST_PSI4 = "1.4a2.dev160"
 
 
-def find_harness(name: str, target: str | None) -> Any:
-    """The program's harness: a distribution's own, or QCEngine's.
+def find_harness(name: str, target: Any) -> Any:
+    """The program's harness: a distribution's own, one that came from another process, or QCEngine's.
 
     Parameters
     ----------
     name
         Of the program, in lower case.
     target
-        "module:Class" of a distribution's harness; None for QCEngine's.
+        "module:Class" of a distribution's harness, a harness from another process, or None for QCEngine's.
 
     Raises
     ------
@@ -41,6 +41,8 @@ def find_harness(name: str, target: str | None) -> Any:
     """
     if target is None:
         harness = _engine_harness(name)
+    elif not isinstance(target, str):
+        harness = target
     else:
         module, _, attribute = target.partition(":")
         try:

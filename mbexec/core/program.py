@@ -11,11 +11,12 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 from attrs import asdict, define, field, frozen
 
@@ -46,6 +47,15 @@ class _Outcome:
 class Programs:
     """The programs of a context, ready to run in this process.
 
+    Attributes
+    ----------
+    context
+        What to run, and on what.
+    scratch
+        Where programs put their files, in place of ``task.scratch_directory``.
+    on_retry
+        Called before an attempt that is not a task's first.
+
     Raises
     ------
     ProgramError
@@ -53,6 +63,8 @@ class Programs:
     """
 
     context: Context
+    scratch: str | None = None
+    on_retry: Callable[[], object] | None = field(default=None, init=False)
     _harnesses: dict[str, Any] = field(init=False)
     _config: Any = field(init=False)
 
@@ -62,9 +74,27 @@ class Programs:
             self._harnesses = {name: find_harness(name, self.context.harnesses.get(name)) for name in sorted(names)}
             engine = [h for h in self._harnesses.values() if is_engine(h)]
             foreign = any(name not in self.context.harnesses for name in names)
-            if engine and (foreign or self.context.bodies):
-                _describe_host()
-            self._config = _task_config(self.context.task) if engine else self.context.task
+            if engine and (foreign or self.context.bodies or self.context.host):
+                _describe_host(self.context.host)
+            task = (
+                attrs.evolve(self.context.task, scratch_directory=self.scratch) if self.scratch else self.context.task
+            )
+            self._config = _task_config(task) if engine else task
+
+    def portable(self) -> Context:
+        """The context with what only this process has: harnesses registered with QCEngine at run time, and its host."""
+        engine = {name: harness for name, harness in self._harnesses.items() if is_engine(harness)}
+        if not engine:
+            return self.context
+        from qcengine import config
+
+        registered = {name: h for name, h in engine.items() if not type(h).__module__.startswith("qcengine.")}
+        whole = config._global_values is not None and "cpu_brand" in config._global_values
+        return attrs.evolve(
+            self.context,
+            harnesses={**registered, **self.context.harnesses},
+            host=dict(config._global_values) if whole else None,
+        )
 
     def run(self, task: Task, alternative: int = 0) -> tuple[dict[str, Any], TaskError | None, bytes | None]:
         """Numbers, error and body of one task, with the model chemistry as given or an alternative to it."""
@@ -113,6 +143,8 @@ class Programs:
         outcome = _call(harness, request, self._config)
         while outcome.error and outcome.error.error_type == "random_error" and retries < self._config.retries:
             retries += 1
+            if self.on_retry is not None:
+                self.on_retry()
             outcome = _call(harness, request, self._config)
         return outcome, retries
 
@@ -216,7 +248,7 @@ def _further(answer: Any, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, An
     return found
 
 
-def _describe_host() -> None:
+def _describe_host(known: Mapping[str, Any] | None = None) -> None:
     """Fill QCEngine's host description before anyone shares it: it does so step by step, and threads see it half full.
 
     One that was left half full (an interrupted or failed first call) is made anew.
@@ -225,6 +257,8 @@ def _describe_host() -> None:
 
     if config._global_values is not None and "cpu_brand" not in config._global_values:
         config._global_values = None
+    if config._global_values is None and known is not None:
+        config._global_values = dict(known)
     try:
         config.get_global()
     except BaseException:

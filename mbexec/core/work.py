@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
+from typing import ClassVar
 
 import cloudpickle
 from attrs import define, field, frozen
@@ -17,6 +19,8 @@ from mbexec.core.program import Programs, run_task
 from mbexec.core.types import Task, TaskResult
 
 __all__ = ["NeedContext", "Work", "run_chunk"]
+
+_KEPT = 4
 
 
 @define(eq=False)
@@ -48,8 +52,10 @@ class Work:
 
     @cached_property
     def blob(self) -> bytes:
-        """The context as bytes."""
-        data: bytes = cloudpickle.dumps(self.context)
+        """The context as bytes, with what a worker could not find out by itself."""
+        self.prepare()
+        assert self._programs is not None
+        data: bytes = cloudpickle.dumps(self._programs.portable())
         return data
 
     @cached_property
@@ -72,14 +78,21 @@ class NeedContext:
 
 
 class _Worker:
-    """What a worker process holds on to: the programs of the last context, and its thread limits."""
+    """What a worker process holds on to: the programs of the last few contexts, and the current one's limits."""
 
     key: str = ""
-    programs: Programs | None = None
+    known: ClassVar[OrderedDict[str, Programs]] = OrderedDict()
     limits = ExitStack()
 
 
-def run_chunk(key: str, tasks: Sequence[Task], blob: bytes | None = None) -> list[TaskResult] | NeedContext:
+def run_chunk(
+    key: str,
+    tasks: Sequence[Task],
+    blob: bytes | None = None,
+    *,
+    scratch: str | None = None,
+    on_retry: Callable[[], object] | None = None,
+) -> list[TaskResult] | NeedContext:
     """Run tasks in a worker process; the function to send there.
 
     Parameters
@@ -87,26 +100,36 @@ def run_chunk(key: str, tasks: Sequence[Task], blob: bytes | None = None) -> lis
     key
         ``work.key``.
     tasks
-        What to run, in order.
+        What to run, in order; none to have the programs loaded, and limits of threads set anew.
     blob
-        ``work.blob``; needed once per worker and context.
+        ``work.blob``; needed once per worker and context. A worker remembers the last few.
+    scratch
+        Where programs put their files in this worker, in place of ``task.scratch_directory``. Read with `blob`.
+    on_retry
+        Called before an attempt that is not a task's first.
 
     Returns
     -------
     list of TaskResult, or NeedContext
         The latter, at once and with nothing run, when `blob` is needed.
     """
-    if _Worker.key != key:
+    if key not in _Worker.known:
         if blob is None:
             return NeedContext(key)
-        _adopt(key, blob)
-    assert _Worker.programs is not None
-    return [run_task(task, _Worker.programs) for task in tasks]
+        context: Context = cloudpickle.loads(blob)
+        _Worker.known[key] = Programs(context, scratch)
+        if len(_Worker.known) > _KEPT:
+            _Worker.known.popitem(last=False)
+    programs = _Worker.known[key]
+    if _Worker.key != key or not tasks:
+        _turn_to(key, programs)
+    programs.on_retry = on_retry
+    return [run_task(task, programs) for task in tasks]
 
 
-def _adopt(key: str, blob: bytes) -> None:
-    context: Context = cloudpickle.loads(blob)
+def _turn_to(key: str, programs: Programs) -> None:
+    _Worker.key = ""
     _Worker.limits.close()
-    _Worker.limits.enter_context(limited_threads(context.task.ncores))
-    _Worker.programs = Programs(context)
+    _Worker.limits.enter_context(limited_threads(programs.context.task.ncores))
+    _Worker.known.move_to_end(key)
     _Worker.key = key
