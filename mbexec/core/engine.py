@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from contextvars import copy_context
 from functools import cached_property, partial
@@ -16,7 +16,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from mbexec.core.config import layers, read_config
+from mbexec.core.config import Layer, layers, read_config, read_toml
 from mbexec.core.context import Cluster, Context, alternative_label
 from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import PluginError
@@ -133,38 +133,25 @@ def read_job(
     spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> tuple[ManyBodyInput, RunConfig]:
     """The valid input and the settings of a run, from all their sources."""
-    return _read(spec, settings, defaults, lambda config: None)
-
-
-def read_run(
-    spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-) -> tuple[ManyBodyInput, RunConfig]:
-    """The same for a run that follows at once: an executor that needs time to start has that of the reading."""
-    return _read(spec, settings, defaults, _start_early)
-
-
-def _read(
-    spec: Any,
-    settings: Mapping[str, Any],
-    defaults: Mapping[str, Any] | None,
-    ready: Callable[[RunConfig], object],
-) -> tuple[ManyBodyInput, RunConfig]:
     from mbexec.core.schema import many_body_input, open_spec
 
     qcschema, job = open_spec(spec)
     sources = layers(job, settings, defaults)
     folder = Path(spec).parent if isinstance(spec, (str, Path)) else Path.cwd()
     config = read_config(sources, node_settings)
-    ready(config)
     return many_body_input(qcschema, sources, folder), config
 
 
-def _start_early(config: RunConfig) -> None:
-    """What is wrong with the executor is said when its turn has come."""
-    with suppress(Exception):
-        start = getattr(find_plugin(config.run.executor, "executor"), "start", None)
-        if start is not None:
-            start()
+def read_run(
+    spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> tuple[ManyBodyInput, RunConfig]:
+    """The same for a run that follows at once: an executor that needs time to start has that of the reading."""
+    with suppress(Exception):  # what is wrong is said when its turn has come
+        job = read_toml(Path(spec)) if isinstance(spec, (str, Path)) else spec
+        tables = [layer.tables.get("run", {}) for layer in layers(Layer("job", job), settings, defaults)]
+        executor = find_plugin([table["executor"] for table in tables if "executor" in table][-1], "executor")
+        getattr(executor, "start", lambda: None)()
+    return read_job(spec, settings, defaults)
 
 
 def make_plan(spec: ManyBodyInput, config: RunConfig) -> Plan:
