@@ -130,7 +130,10 @@ class Flow:
             if not seat.tasks and (left or self._again or self._suspects):
                 self._replace(seat)
             return
-        if tasks := self._next(window - len(seat.tasks)):
+        room = window - len(seat.tasks)
+        if self.settings.recycle_after is not None:
+            room = min(room, self.settings.recycle_after - seat.slot.ran - len(seat.tasks))
+        if tasks := self._next(room):
             self._send(seat, tasks)
 
     def _next(self, most: int) -> list[Task]:
@@ -139,7 +142,9 @@ class Flow:
         pulled = list(islice(self.level, most - len(tasks)))
         self._pulled += len(pulled)
         tasks += pulled
-        if not tasks and self._suspects and not any(seat.tasks for seat in self._seats):
+        if tasks or self.level.draining:
+            return tasks
+        if self._suspects and not any(seat.tasks for seat in self._seats):
             tasks.append(self._suspects.popleft()[0])
         return tasks
 

@@ -1,0 +1,110 @@
+"""Workers that die, hang or are killed: what it costs, and what is left."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from mbexec_loky.trees import ending
+
+import mbexec
+
+from .conftest import bits, failures, scratch, soon
+
+
+@pytest.mark.parametrize("deed", ["die", "exit"])
+def test_a_deadly_fragment_fails_alone(deed, toys, events):
+    """It runs twice, the second time without neighbours; everything else runs once."""
+    found = mbexec.run(toys.job({"[2, 4]": deed}))
+    (failed,) = failures(found).values()
+    assert failed["label"] == '["(auto)", [3, 5], [3, 5]]'
+    assert toys.starts()["[2, 4]"] == 2
+    assert sum(toys.starts().values()) == len(found.plan) + 1
+    assert toys.lines()[-1][0] == "[2, 4]"
+    assert [event["again"] for event in events if event["event"] == "worker_died"] == [True, False]
+
+
+def test_the_message_says_how_the_worker_died(toys):
+    """The signal by its name, and that it was tried twice."""
+    (failed,) = failures(mbexec.run(toys.job({"[0, 1]": "die"}))).values()
+    assert failed["error_type"] == "random_error"
+    assert failed["error_message"] == (
+        "The worker process that ran this fragment was killed by signal 11 (SIGSEGV). "
+        "The same happened before, with other fragments beside it; so it was not tried a third time."
+    )
+
+
+def test_exit_codes_in_words():
+    """Memory is what most often is behind signal 9."""
+    assert ending(3) == "exited with code 3"
+    assert ending(-9) == "was killed by signal 9 (SIGKILL); perhaps memory ran out"
+    assert ending(-63) == "was killed by signal 63 (unknown to Python)"
+    assert ending(None) == "ended"
+
+
+def test_a_fragment_that_dies_once_is_no_failure(toys):
+    """As when memory ran out because of its neighbours: the same bits as without the death."""
+    expected = bits(mbexec.run(toys.job(), executor="serial"))
+    toys.log.unlink()
+    found = mbexec.run(toys.job({"[1]": "die once", "[0, 5]": "die once"}))
+    assert bits(found) == expected
+    assert sum(toys.starts().values()) == len(found.plan) + 2
+
+
+def test_children_and_files_of_a_dead_worker_go(toys, tmp_path):
+    """Processes in its group and in sessions of their own; files in the scratch directory and in the system's."""
+    base = tmp_path / "scratch"
+    base.mkdir()
+    found = mbexec.run(toys.job({"[0, 1]": "die with children"}, scratch_directory=str(base)))
+    assert len(failures(found)) == 1
+    assert toys.orphans() == []
+    assert list(base.iterdir()) == scratch() == []
+
+
+def test_a_hanging_fragment_is_killed_at_its_timeout(toys, events):
+    """With everything that it started; it is not tried again, and the others are as they should be."""
+    start = time.monotonic()
+    found = mbexec.run(toys.job({"[2, 3]": "hang"}, timeout=1.0))
+    assert time.monotonic() - start < 30
+    (failed,) = failures(found).values()
+    assert failed["error_type"] == "resource_error"
+    assert failed["error_message"] == "This fragment took longer than task.timeout = 1 s and was killed."
+    assert toys.starts()["[2, 3]"] == 1
+    assert toys.orphans() == scratch() == []
+    assert [event["label"] for event in events if event["event"] == "fragment_killed"] == [failed["label"]]
+
+
+def test_the_timeout_counts_for_each_attempt(toys):
+    """Two attempts of 0.7 s each are no more than 1 s; one that hangs after a failed one is killed."""
+    deeds = {"[0]": "try twice", "[1, 2]": "hang the second time"}
+    found = mbexec.run(toys.job(deeds, timeout=1.0, retries=1))
+    assert list(failures(found)) == ['["(auto)", [2, 3], [2, 3]]']
+    assert toys.starts()["[0]"] == toys.starts()["[1, 2]"] == 2
+
+
+def test_an_interrupt_kills_what_runs(toys, monkeypatch):
+    """Nothing that a worker started outlives it."""
+    from mbexec.core.loop import Run
+
+    def interrupted(self, level, result):
+        assert soon(lambda: toys.left.exists() and len(toys.left.read_text().split()) == 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "_kept", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mbexec.run(toys.job({"[0, 1]": "hang"}))
+    assert toys.orphans() == scratch() == []
+
+
+def test_suspects_are_not_tried_again_when_the_run_is_being_stopped(toys):
+    """Nothing new is started: a fragment that killed its worker is then a failed one at once."""
+    from mbexec.core.engine import execute, read_job
+
+    stop = threading.Event()
+    spec, config = read_job(toys.job({"[0, 1]": "die"}, nfr=8, pause=0.05), {})
+    threading.Thread(target=lambda: soon(toys.log.exists) and stop.set()).start()
+    found = execute(spec, config, stop)
+    assert toys.starts().get("[0, 1]", 0) <= 1
+    assert not found.result.success
+    assert found.report.failed <= 1

@@ -1,0 +1,195 @@
+"""Workers between runs: warm, apart, up to date, replaced when worn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from mbexec_loky import slots
+from mbexec_loky.worker import FAILED
+
+import mbexec
+from mbexec import ConfigError, ExecutorError
+
+from .conftest import bits, job, scratch, soon
+
+
+def pids(toys):
+    """Processes that ran something since the log was last looked at."""
+    found = {int(line[1]) for line in toys.lines()}
+    toys.log.unlink()
+    return found
+
+
+def test_workers_are_warm_across_runs_and_levels(toys):
+    """Runs of different jobs, levels one after the other, and runs off the main thread use the same processes."""
+    mbexec.run(toys.job(nfr=8, pause=0.01))
+    first = pids(toys)
+    assert len(first) == 2
+    mbexec.run(toys.job(nfr=8, pause=0.01, retries=1), schedule="nbody")
+    assert pids(toys) == first
+    asyncio.run(mbexec.arun(toys.job(nfr=8, pause=0.01)))
+    assert pids(toys) == first
+
+
+def test_runs_at_once_have_workers_of_their_own(toys, tmp_path):
+    """Three runs in threads: no process serves two of them, and each has its own result."""
+    logs = [tmp_path / f"log{i}" for i in range(3)]
+    jobs = []
+    for log in logs:
+        toys.log = log
+        jobs.append(toys.job(nfr=8, pause=0.02))
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(mbexec.run, jobs))
+    assert len({bits(result) for result in found}) == 1
+    used = []
+    for log in logs:
+        toys.log = log
+        used.append(pids(toys))
+    assert all(len(own) == 2 for own in used)
+    assert len(set.union(*used)) == 6
+
+
+def test_runs_at_once_may_use_different_numbers_of_cores(toys, tmp_path):
+    """Each run's workers have its own number, for libraries and for programs."""
+    jobs = []
+    for ncores in (1, 2):
+        toys.log = tmp_path / f"log{ncores}"
+        jobs.append(toys.job(nfr=6, pause=0.02, ncores=ncores))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(mbexec.run, jobs))
+    for ncores in (1, 2):
+        toys.log = tmp_path / f"log{ncores}"
+        assert {(line[2], line[3]) for line in toys.lines()} == {(str(ncores), str(ncores))}
+
+
+def test_a_warm_worker_is_where_its_parent_is(toys, tmp_path, monkeypatch):
+    """Working directory and environment of the parent at the run's beginning, and at each run's anew."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    mbexec.run(toys.job())
+    first = toys.lines()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    mbexec.run(toys.job())
+    assert {line[4] for line in first} == {str(tmp_path)}
+    assert {line[4] for line in toys.lines()[len(first) :]} == {str(tmp_path / "elsewhere")}
+    assert {line[2] for line in toys.lines()} == {"1"}
+
+
+def test_contexts_are_remembered(monkeypatch):
+    """Two jobs in turn: each is sent to a worker once; after several others it is sent again."""
+    sent = []
+    begin = slots.Slot.begin
+
+    def noted(self, work, idle_timeout, blob=None):
+        sent.append(blob is not None)
+        begin(self, work, idle_timeout, blob)
+
+    monkeypatch.setattr(slots.Slot, "begin", noted)
+    for nfr in (4, 5, 4, 5):
+        mbexec.run(job(nfr), workers=1)
+    assert sent == [False, True, False, True, False, False]
+    sent.clear()
+    for nfr in (6, 7, 8, 4):
+        mbexec.run(job(nfr), workers=1)
+    assert sent == [False, True] * 4
+
+
+@pytest.mark.parametrize(("setting", "fewest", "most"), [({"recycle_after": 5}, 8, 5), ({"recycle_memory": 1}, 3, 36)])
+def test_worn_workers_are_replaced(setting, fewest, most, toys):
+    """After so many fragments, or when they hold more memory than allowed; the bits are the same."""
+    found = mbexec.run(toys.job(nfr=8), **{f"plugin.loky.{key}": value for key, value in setting.items()})
+    counts = Counter(line[1] for line in toys.lines())
+    assert len(counts) >= fewest
+    assert max(counts.values()) <= most
+    assert bits(found) == bits(mbexec.run(toys.job(nfr=8), executor="serial"))
+
+
+def test_idle_workers_leave():
+    """After idle_timeout, with their files; the next run has new ones."""
+    mbexec.run(job(), **{"plugin.loky.idle_timeout": 0.3})
+    assert slots._idle
+    assert soon(lambda: not any(slot.lives for slot in slots._idle))
+    assert scratch() == []
+    assert mbexec.run(job()).result.success
+
+
+def test_an_idle_worker_that_was_killed_is_not_used():
+    """Nor is one whose common parent was killed missed."""
+    mbexec.run(job())
+    for pid in (slots._idle[-1].pid, slots._nursery._process.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert soon(lambda: not slots._idle[-1].lives and not slots._nursery._process.is_alive())
+    assert mbexec.run(job(), workers=4).result.success
+
+
+def test_a_worker_that_can_not_get_ready_says_why(toys, monkeypatch):
+    """What it raised, in the parent."""
+    receive = slots.Slot.receive
+
+    def failed(self):
+        return (FAILED, ImportError("no module of that name")) if receive(self) else None
+
+    monkeypatch.setattr(slots.Slot, "receive", failed)
+    with pytest.raises(ExecutorError, match=r"^A worker process can't get ready for the run: ImportError: no module"):
+        mbexec.run(toys.job())
+
+
+def test_workers_that_all_die_at_once_are_given_up(monkeypatch):
+    """Not started for ever."""
+    begin = slots.Slot.begin
+
+    def fatal(self, *arguments):
+        os.kill(self.pid, signal.SIGKILL)
+        begin(self, *arguments)
+
+    monkeypatch.setattr(slots.Slot, "begin", fatal)
+    with pytest.raises(ExecutorError, match=r"^Worker processes die before they have run anything, 21 of them now; "):
+        mbexec.run(job())
+
+
+def test_workers_that_can_not_be_started(monkeypatch):
+    """The process that they are forked from dies each time."""
+    from mbexec_loky.nursery import Nursery
+
+    start = Nursery.start
+
+    def fatal(self):
+        start(self)
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.join()
+
+    monkeypatch.setattr(Nursery, "start", fatal)
+    while slots._idle:
+        slots.discard(slots._idle.pop())
+    with pytest.raises(ExecutorError, match=r"^No worker process can be started: 3 times the one that they are forked"):
+        mbexec.run(job())
+
+
+def test_scratch_that_can_not_be(tmp_path):
+    """Said before anything runs."""
+    with pytest.raises(ConfigError, match=r"^No scratch directory can be made in '.*/nowhere': No such file"):
+        mbexec.run(job(scratch_directory=str(tmp_path / "nowhere")))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("recycle_after", 0), ("recycle_after", 1.5), ("recycle_memory", -1), ("chunk_time", 0)]
+)
+def test_settings_that_can_not_be(setting, value):
+    """Refused with the table that they stand in."""
+    with pytest.raises(ConfigError, match=r"^\[plugin.loky\] \{.*\} is not accepted: "):
+        mbexec.run(job(), **{f"plugin.loky.{setting}": value})
+
+
+def test_a_forked_child_has_workers_of_its_own():
+    """A child of the process leaves its parent's workers alone."""
+    mbexec.run(job())
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if not slots._idle and not slots._leased and slots._nursery._connection is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert all(slot.lives for slot in slots._idle)
