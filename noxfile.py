@@ -64,6 +64,7 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/graph.py", "--check")
     session.run("python", "benchmarks/worker.py", "--check")
     session.run("python", "benchmarks/plan_merge.py", "--check")
+    session.run("python", "benchmarks/executors.py", "--check")
 
 
 @nox.session

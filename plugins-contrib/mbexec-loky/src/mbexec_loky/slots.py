@@ -52,8 +52,9 @@ class Slot:
 
     def begin(self, work: Work, idle_timeout: float, blob: bytes | None = None) -> None:
         """Tell the worker of a run; it answers NEED, READY or FAILED."""
-        base = work.context.task.scratch_directory
-        self._scratch = base and os.path.join(os.path.abspath(base), f"mbexec-{self._mark}")
+        base = os.path.abspath(work.context.task.scratch_directory or "")
+        there = work.context.task.scratch_directory and os.path.isdir(base)  # if not, programs that need it say so
+        self._scratch = os.path.join(base, f"mbexec-{self._mark}") if there else None
         for directory in self._directories():
             _make(directory)
         path = [entry or os.getcwd() for entry in sys.path]

@@ -1,0 +1,204 @@
+"""What executors cost: time to the first result of a cold start, and small fragment calculations per second.
+
+python benchmarks/executors.py            # prints a table
+python benchmarks/executors.py --check    # fails where a ratio is out of its wide bounds
+
+Each section runs its contenders in turn, several times over, and takes the best of each: other work on the machine
+can only slow them down. The payload is the same for all: a water-sized fragment calculation that takes no time of its
+own, so that what is left is the cost of molecules, QCSchema and travel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from typing import Any
+
+import loky
+import numpy as np
+from mbexec_loky import Loky
+
+import mbexec
+from mbexec import Level, Plan, Task, TaskResult, Work
+from mbexec.core.engine import _context, read_job
+from mbexec.plugins.threads import Threads
+
+WORKERS = 2
+CHUNKS = (1, 16, 64)
+REPEATS = 3
+COLD = """
+import sys, time
+import mbexec
+import mbexec.core.loop
+kept = mbexec.core.loop.Run._kept
+def noted(self, level, result):
+    if not first:
+        first.append(time.perf_counter() - start)
+    return kept(self, level, result)
+first = []
+mbexec.core.loop.Run._kept = noted
+start = time.perf_counter()
+mbexec.run({job!r}, executor=sys.argv[1], workers=2)
+print(first[0])
+"""
+
+
+def job(nfr: int, max_nbody: int, program: str = "model-potential") -> dict[str, Any]:
+    """Argon atoms on a lattice, one a fragment, on the model potential."""
+    places = 3.8 * np.stack(np.meshgrid(*[np.arange(6)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:nfr]
+    return {
+        "molecule": {"geometry": "\n--\n".join(f"Ar {x} {y} {z}" for x, y, z in places)},
+        "mbe": {"bsse_type": "nocp", "max_nbody": max_nbody},
+        "program": {"program": program, "method": "lj"},
+        "task": {"ncores": 1, "memory": 1},
+    }
+
+
+def planned() -> tuple[Plan, Work]:
+    """More than 5,000 small fragments, and how to run one."""
+    spec, config = read_job(job(32, 3), {})
+    plan = mbexec.plan(spec)
+    work = Work(_context(plan, config), WORKERS)
+    work.prepare()
+    return plan, work
+
+
+class Bare:
+    """What the pools of other libraries call: work that each process has once."""
+
+    work: Work | None = None
+
+    @classmethod
+    def adopt(cls, blob: bytes) -> None:
+        """Initialise a process."""
+        cls.work = Work(pickle.loads(blob), 1)
+        cls.work.prepare()
+
+    @classmethod
+    def run(cls, tasks: list[Task]) -> list[TaskResult]:
+        """Run a chunk."""
+        assert cls.work is not None
+        return [cls.work(task) for task in tasks]
+
+
+def with_objects(request: Any) -> Any:
+    """A QCSchema object in, another one out."""
+    from mbexec.core.potential import ModelPotential
+
+    return ModelPotential().compute(request, None)
+
+
+def chunks(tasks: Iterable[Task], size: int) -> list[list[Task]]:
+    """Lists of at most so many."""
+    left = iter(tasks)
+    return list(iter(lambda: list(islice(left, size)), []))
+
+
+def best(contenders: dict[str, Callable[[], int]]) -> dict[str, float]:
+    """The most tasks per second that each reached, in turns."""
+    found = dict.fromkeys(contenders, 0.0)
+    for name, run in [*contenders.items()] * (REPEATS + 1):  # the first turn warms up
+        start = time.perf_counter()
+        done = run()
+        found[name] = max(found[name], done / (time.perf_counter() - start))
+    return found
+
+
+def throughput() -> dict[str, float]:
+    """Tasks per second of everything, by name."""
+    from qcelemental.models.v2 import AtomicInput
+
+    plan, work = planned()
+    specification = work.context.specifications["(auto)"]
+    few = [plan[index] for index in range(len(plan) - 1000, len(plan))]
+    requests = [
+        AtomicInput(molecule=work.context.cluster.fragment(task.frag, task.bas), specification=specification)
+        for task in few
+    ]
+
+    def submitted(executor: Any) -> int:
+        level = Level(plan, np.arange(len(plan))[::-1], threading.Event())
+        return sum(1 for _ in executor.submit_level(level=level, work=work))
+
+    def pooled(pool: Any, size: int) -> int:
+        return sum(map(len, pool.map(Bare.run, chunks(plan, size))))
+
+    def as_objects(pool: Any) -> int:
+        return sum(1 for future in [pool.submit(with_objects, request) for request in requests] if future.result())
+
+    def threaded() -> int:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return sum(1 for _ in pool.map(work, list(plan)))
+
+    context = get_context("fork")
+    with (
+        ProcessPoolExecutor(WORKERS, context, Bare.adopt, (work.blob,)) as forked,
+        loky.ProcessPoolExecutor(WORKERS, timeout=60) as plain,
+    ):
+        contenders: dict[str, Callable[[], int]] = {
+            "bare loop": lambda: sum(1 for task in plan if work(task)),
+            "ThreadPoolExecutor": threaded,
+            "threads": partial(submitted, Threads()),
+            **{f"ProcessPoolExecutor, chunks of {n}": partial(pooled, forked, n) for n in CHUNKS},
+            "loky with QCSchema objects": partial(as_objects, plain),
+            "mbexec-loky": partial(submitted, Loky()),
+        }
+        return best(contenders)
+
+
+def cold_start() -> dict[str, float]:
+    """Seconds from the call of mbexec.run in a fresh interpreter to its first result, by executor."""
+    script = COLD.format(job=job(16, 2))
+    found: dict[str, float] = {}
+    for executor in ["serial", "threads", "loky"] * REPEATS:
+        done = subprocess.run([sys.executable, "-c", script, executor], capture_output=True, text=True, check=True)
+        found[executor] = min(found.get(executor, np.inf), float(done.stdout))
+    return found
+
+
+def travel() -> tuple[float, float]:
+    """Bytes of a task and of a result as mbexec-loky sends them, one of many."""
+    plan, work = planned()
+    sent = [(task.index, task.mc, task.frag, task.bas) for task in map(plan.__getitem__, range(1000, 1064))]
+    r = work(plan[1000])
+    answer = (r.index, r.values, r.error, r.started, r.ended, r.cpu_time, r.worker, r.body)
+    return len(pickle.dumps(sent)) / 64, float(len(pickle.dumps(answer)))
+
+
+def main() -> int:
+    """Print the tables; with --check, say whether every ratio is within its bounds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a ratio is out of bounds")
+    check = parser.parse_args().check
+    speed = throughput()
+    for name, rate in speed.items():
+        print(f"{name:35} {rate:10,.0f} tasks/s {1e6 / rate:8.0f} us/task")
+    cold = cold_start()
+    for name, seconds in cold.items():
+        print(f"{name:35} {seconds:10.2f} s from a cold start to the first result")
+    print("bytes of a task and of a result as mbexec-loky sends them: {:.0f}, {:.0f}".format(*travel()))
+    pool = max(speed[f"ProcessPoolExecutor, chunks of {n}"] for n in CHUNKS)
+    good = True
+    for name, ratio, low in [
+        ("mbexec-loky / best ProcessPoolExecutor", speed["mbexec-loky"] / pool, 0.5),
+        ("mbexec-loky / bare loop", speed["mbexec-loky"] / speed["bare loop"], 0.7),
+        ("mbexec-loky / loky with objects", speed["mbexec-loky"] / speed["loky with QCSchema objects"], 2.0),
+        ("threads / ThreadPoolExecutor", speed["threads"] / speed["ThreadPoolExecutor"], 0.5),
+        ("cold start, serial / loky", cold["serial"] / cold["loky"], 0.2),
+    ]:
+        good &= ratio >= low
+        print(f"{name}: {ratio:.2f}  (at least {low})")
+    return 0 if good or not check else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
