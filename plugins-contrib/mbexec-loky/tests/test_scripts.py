@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
@@ -33,6 +34,16 @@ def script(tmp_path):
         return [sys.executable, str(path)], {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
 
     return written
+
+
+@contextmanager
+def started(command, **options):
+    """A process that does not outlive the test, whatever comes of that."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -104,7 +115,7 @@ def test_nothing_outlives_a_parent_that_was_killed(toys, script, tmp_path):
     """Workers, what they had started and their files go when the parent is killed by signal 9."""
     command, environment = script(f"mbexec.run({toys.job({'[0, 1]': 'hang', '[1, 2]': 'hang'})!r})")
     environment["PYTHONPATH"] = str(tmp_path / "site-packages")
-    with subprocess.Popen(command, env=environment) as parent:
+    with started(command, env=environment) as parent:
         assert soon(lambda: toys.left.exists() and len(toys.left.read_text().split()) == 4, 30)
         family = [process.pid for process in psutil.Process(parent.pid).children(recursive=True)]
         assert len(family) >= 2 + 4
@@ -118,9 +129,7 @@ def test_an_interrupt_of_the_group_reaches_the_parent_only(toys, script, tmp_pat
     """As Ctrl-C at a terminal does: no worker prints a traceback, and nothing is left."""
     command, environment = script(f"mbexec.run({toys.job({'[0, 1]': 'hang'})!r})")
     environment["PYTHONPATH"] = str(tmp_path / "site-packages")
-    with subprocess.Popen(
-        command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
-    ) as parent:
+    with started(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True) as parent:
         assert soon(lambda: toys.left.exists() and len(toys.left.read_text().split()) == 2, 30)
         os.killpg(parent.pid, signal.SIGINT)
         _, said = parent.communicate(timeout=30)
