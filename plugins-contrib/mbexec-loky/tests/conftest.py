@@ -21,6 +21,9 @@ from mbexec_loky import slots
 
 import mbexec
 
+if "COVERAGE_RCFILE" in os.environ:  # what workers tell of themselves would go to the directory of the first test
+    os.environ.setdefault("COVERAGE_FILE", os.path.abspath(".coverage"))
+
 
 def argon(nfr: int) -> str:
     """Argon atoms on a crooked line, one a fragment, in angstrom."""
