@@ -55,7 +55,7 @@ def test_any_start_method_and_no_main_guard(method, script):
         found = mbexec.run({job()!r})
         print(found.result.return_result.hex(), found.energies.tobytes().hex())
     """)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     energies = mbexec.run(job(), executor="serial").energies
@@ -104,7 +104,7 @@ def test_a_harness_of_the_script_reaches_the_workers(script):
         REGISTERED + f"found = mbexec.run({tables!r})\nprint(found.energies.tobytes().hex())\n"
         "print(len({*sys.modules} & {'cpuinfo'}))\n"
     )
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     energies = 2.0 * mbexec.run(job(), executor="serial").energies
@@ -127,7 +127,10 @@ def test_nothing_outlives_a_parent_that_was_killed(toys, script, tmp_path):
 
 def test_an_interrupt_of_the_group_reaches_the_parent_only(toys, script, tmp_path):
     """As Ctrl-C at a terminal does: no worker prints a traceback, and nothing is left."""
-    command, environment = script(f"mbexec.run({toys.job({'[0, 1]': 'hang'})!r})")
+    command, environment = script(
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where a shell's "&" began
+        f"mbexec.run({toys.job({'[0, 1]': 'hang'})!r})"
+    )
     environment["PYTHONPATH"] = str(tmp_path / "site-packages")
     with started(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True) as parent:
         assert soon(lambda: toys.left.exists() and len(toys.left.read_text().split()) == 2, 30)
@@ -145,10 +148,27 @@ def test_a_script_leaves_nothing(script):
         mbexec.run({job()!r})
         print(*[child.pid for child in psutil.Process().children(recursive=True)])
     """)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) >= 3
     assert soon(lambda: not any(map(running, pids)))
     assert scratch() == []
     assert Path(environment["TMPDIR"]).is_dir()
     assert bits(mbexec.run(job())) == bits(mbexec.run(job(), executor="serial"))
+
+
+def test_a_forked_child_has_workers_of_its_own(script):
+    """A child of the script leaves its parent's workers alone, and can start some."""
+    command, environment = script(f"""
+        import os
+        first = mbexec.run({job()!r}).energies
+        child = os.fork()
+        second = mbexec.run({job()!r}).energies
+        assert first.tobytes() == second.tobytes()
+        if child:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        print("done")
+    """)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done"] * 2

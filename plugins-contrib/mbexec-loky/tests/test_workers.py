@@ -187,13 +187,3 @@ def test_settings_that_can_not_be(setting, value):
     """Refused with the table that they stand in."""
     with pytest.raises(ConfigError, match=r"^\[plugin.loky\] \{.*\} is not accepted: "):
         mbexec.run(job(), **{f"plugin.loky.{setting}": value})
-
-
-def test_a_forked_child_has_workers_of_its_own():
-    """A child of the process leaves its parent's workers alone."""
-    mbexec.run(job())
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if not slots._idle and not slots._leased and slots._nursery._connection is None else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert all(slot.lives for slot in slots._idle)

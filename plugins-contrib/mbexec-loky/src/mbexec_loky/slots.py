@@ -85,7 +85,7 @@ class Slot:
         return _readable(self.connection.fileno(), 0)
 
     def wait(self) -> None:
-        """Wait until a process that has closed its pipe has ended, for a moment."""
+        """Wait until a process that is about to end has ended, for a moment."""
         _readable(self.watch, _MOMENT)
 
     def memory(self) -> float:
@@ -99,6 +99,7 @@ class Slot:
     def kill(self) -> None:
         """Kill the worker with all that it started, and remove its files. Answers it has sent can still be read."""
         kill_tree(self.pid, self._mark)
+        self.wait()
         self.tidy()
 
     def tidy(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -41,7 +42,9 @@ def kill_tree(pid: int, mark: str, *, spare: int | None = None) -> None:
         for process in found:
             with suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(found, timeout=_PATIENCE)
+        end = time.monotonic() + _PATIENCE
+        while any(map(_runs, found)) and time.monotonic() < end:
+            time.sleep(0.005)
         found = []
 
 
@@ -52,10 +55,18 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
+def _runs(process: psutil.Process) -> bool:
+    """Whether it does; a zombie does not, and in a container there may be nobody who buries it."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
 def _marked(mark: str) -> Iterable[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(MARK) == mark and _runs(process):
                 yield process
 
 
