@@ -23,6 +23,7 @@ __all__ = ["Flow", "Settings"]
 
 _LARGEST_WINDOW = 256
 _MOST_FALSE_STARTS = 20
+_REST = 0.003  # s
 
 
 @frozen
@@ -169,6 +170,8 @@ class Flow:
 
     def _heard(self) -> Iterator[TaskResult]:
         """Wait until something happens, and deal with it."""
+        if self._may_rest():
+            time.sleep(_REST)
         events = self._poll.poll(self._patience())
         # Looked up at once: a worker that is replaced below may leave its descriptors' numbers to the next one.
         happened = [(self._watched[descriptor], descriptor) for descriptor, _ in events]
@@ -179,9 +182,16 @@ class Flow:
                 yield from self._lost(seat)
             else:
                 yield from self._answered(seat)
+                while seat in self._seats and seat.slot.has_answered():
+                    yield from self._answered(seat)
         for seat in list(self._seats):
             if self._left(seat) <= 0 and not seat.slot.has_answered():
                 yield from self._lost(seat, late=True)
+
+    def _may_rest(self) -> bool:
+        """Whether every worker has enough to do: to wake up for each result of a short task takes time from workers."""
+        fewest = min(len(seat.tasks) for seat in self._seats)
+        return fewest * self._typical > 2 * _REST and self._window > 1
 
     def _left(self, seat: _Seat) -> float:
         """Seconds until a worker's task has taken too long."""
