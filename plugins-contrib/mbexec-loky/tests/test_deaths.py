@@ -6,11 +6,10 @@ import threading
 import time
 
 import pytest
+from loky_cases import bits, failures, scratch, soon
 from mbexec_loky.trees import ending
 
 import mbexec
-
-from .conftest import bits, failures, scratch, soon
 
 
 @pytest.mark.parametrize("deed", ["die", "exit"])

@@ -12,10 +12,9 @@ from textwrap import dedent
 
 import psutil
 import pytest
+from loky_cases import bits, job, running, scratch, soon
 
 import mbexec
-
-from .conftest import bits, job, running, scratch, soon
 
 HEAD = """
 import sys

@@ -9,11 +9,10 @@ import threading
 import time
 
 import pytest
+from loky_cases import bits, scratch
 from mbexec_loky import slots
 
 import mbexec
-
-from .conftest import bits, scratch
 
 
 class Killer(threading.Thread):

@@ -9,12 +9,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from loky_cases import bits, job, scratch, soon
 from mbexec_loky import slots
 
 import mbexec
 from mbexec import ConfigError, ExecutorError
-
-from .conftest import bits, job, scratch, soon
 
 
 def pids(toys):
