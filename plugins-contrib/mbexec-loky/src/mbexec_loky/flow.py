@@ -81,13 +81,15 @@ class Flow:
         try:
             for _ in range(min(self.work.workers, len(self.level))):
                 self._seat()
+            came: list[TaskResult] = []
             while True:
                 for seat in list(self._seats):
                     self._feed(seat)
+                yield from came  # workers have their next tasks by then, however long the caller takes over these
                 yield from self._given_up()
                 if self._is_done():
                     return
-                yield from self._heard()
+                came = list(self._heard())
         finally:
             self._leave()
 
