@@ -22,8 +22,8 @@ from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import ConfigError, ExecutorError
 from mbexec.core.logs import configure
 from mbexec.core.manager import installed_plugins
+from mbexec.core.opening import open_spec
 from mbexec.core.program import node_settings
-from mbexec.core.schema import open_spec
 from mbexec.stopping import INTERRUPTED, run_until_stopped
 
 if TYPE_CHECKING:
@@ -108,7 +108,9 @@ def run(
     """
     if output is not None:
         _check_output(output)
-    spec, config = engine.read_run(job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS)
+    spec, config = engine.read_job(
+        job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS, to_run=True
+    )
     stop = threading.Event()
     found = _run(spec, config, stop)
     if stop.is_set() and not found.result.success:

@@ -77,7 +77,8 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
     Say what the executor is by attributes of its class; each is False unless it is there:
 
     isolates_processes
-        Tasks run in processes other than the run's. A worker that dies is never waited for.
+        Tasks run in processes other than the run's. A worker that dies is never waited for. ``run_chunk`` limits the
+        threads of numerical libraries there; in the run's own process they are left as they are.
     survives_worker_death
         Moreover, only the task that a dead worker ran gets an error.
     can_kill
@@ -88,6 +89,9 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
     alternatives
         Model chemistries that ``work(task, n)`` runs a task with in place of the given one, n from 1 up: tables with
         some of the keys program, method, basis and keywords.
+    start
+        A static method for what takes time in starting. It is called before the input is read, returns at once, and
+        may be called in vain.
 
     Parameters
     ----------

@@ -962,6 +962,43 @@ def test_the_environment_is_as_it_was(tables, install, monkeypatch, fails):
     assert dict(os.environ) == before
 
 
+def test_threads_are_left_alone_where_tasks_run_in_other_processes(tables, install, monkeypatch):
+    """An executor that declares isolates_processes: workers limit their own, and runs may differ in ncores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    seen = []
+
+    def submit_level(level, work):
+        seen.append(os.environ["OMP_NUM_THREADS"])
+        yield from map(work, level)
+
+    for name, isolates in (("here", False), ("elsewhere", True)):
+        mine = type(name, (executor(submit_level),), {"isolates_processes": isolates})
+        install(f"strange-{name}", {name: mine})
+        mbexec.run(tables, executor=name, **{"task.ncores": 1})
+    assert seen == ["1", "7"]
+
+
+def test_an_executor_is_started_before_the_input_is_read(tables, install):
+    """Whatever comes of that, and only for a run; which executor it is may be said anywhere."""
+    started = []
+
+    class Slow(Serial):
+        @staticmethod
+        def start():
+            started.append("early")
+            raise RuntimeError("it starts later, then")
+
+    install("strange-slow", {"slow": Slow})
+    mbexec.plan(tables, executor="slow")
+    assert started == []
+    broken = {**tables, "molecule": {"geometry": "no geometry"}}
+    with pytest.raises(InputError):
+        mbexec.run({**broken, "run": {"executor": "slow"}})
+    assert started == ["early"]
+    assert mbexec.run(tables, executor="slow").result.success
+    assert started == ["early"] * 2
+
+
 def test_a_timeout_that_nobody_keeps(tables):
     """An executor that can't kill makes task.timeout a promise without a keeper, so it is said."""
     sentence = r"^task\.timeout = 60 has no effect: the executor 'serial' cannot stop a fragment that runs\.$"

@@ -1,6 +1,7 @@
 """One answer from every executor."""
 
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -105,6 +106,7 @@ def test_a_worker_asks_for_a_context_once(monkeypatch):
     from mbexec.core import work as module
 
     monkeypatch.setattr(module._Worker, "key", "")
+    monkeypatch.setattr(module._Worker, "known", OrderedDict())
     plan, work = work_of(job(argon(3)))
     tasks = list(plan)
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from mbexec.core.config import Layer, layers, read_config, read_toml
+from mbexec.core.config import Layer, layers, read_config
 from mbexec.core.context import Cluster, Context, alternative_label
 from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import PluginError
@@ -25,6 +25,7 @@ from mbexec.core.limits import limited_threads
 from mbexec.core.loop import Run, blamed, entered
 from mbexec.core.manager import find_plugin, harnesses, host
 from mbexec.core.metrics import RunReport
+from mbexec.core.opening import open_spec
 from mbexec.core.program import node_settings
 from mbexec.core.safety import refuse_unsafe
 from mbexec.core.settings import RunConfig
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from qcelemental.models.v2 import AtomicSpecification, FailedOperation
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
 
-__all__ = ["RunResult", "arun", "execute", "make_plan", "plan", "read_job", "read_run", "run"]
+__all__ = ["RunResult", "arun", "execute", "make_plan", "plan", "read_job", "run"]
 
 
 @frozen(eq=False, slots=False)
@@ -96,7 +97,7 @@ def run(spec: Any, *, executor: str | None = None, **settings: Any) -> RunResult
     ExecutorError
         If the executor breaks.
     """
-    return execute(*read_run(spec, _with(executor, settings)))
+    return execute(*read_job(spec, _with(executor, settings), to_run=True))
 
 
 async def arun(spec: Any, *, executor: str | None = None, **settings: Any) -> RunResult:
@@ -126,32 +127,30 @@ def _with(executor: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_and_execute(spec: Any, settings: Mapping[str, Any], stop: threading.Event) -> RunResult:
-    return execute(*read_run(spec, settings), stop)
+    return execute(*read_job(spec, settings, to_run=True), stop)
 
 
 def read_job(
-    spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, *, to_run: bool = False
 ) -> tuple[ManyBodyInput, RunConfig]:
-    """The valid input and the settings of a run, from all their sources."""
-    from mbexec.core.schema import many_body_input, open_spec
-
+    """The valid input and the settings of a run, from all their sources; `to_run` if the run follows at once."""
     qcschema, job = open_spec(spec)
     sources = layers(job, settings, defaults)
+    if to_run:
+        _start_executor(sources)
+    from mbexec.core.schema import many_body_input
+
     folder = Path(spec).parent if isinstance(spec, (str, Path)) else Path.cwd()
     config = read_config(sources, node_settings)
     return many_body_input(qcschema, sources, folder), config
 
 
-def read_run(
-    spec: Any, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-) -> tuple[ManyBodyInput, RunConfig]:
-    """The same for a run that follows at once: an executor that needs time to start has that of the reading."""
-    with suppress(Exception):  # what is wrong is said when its turn has come
-        job = read_toml(Path(spec)) if isinstance(spec, (str, Path)) else spec
-        tables = [layer.tables.get("run", {}) for layer in layers(Layer("job", job), settings, defaults)]
-        executor = find_plugin([table["executor"] for table in tables if "executor" in table][-1], "executor")
+def _start_executor(sources: Sequence[Layer]) -> None:
+    """Let an executor that needs time to start have that of reading the input."""
+    with suppress(Exception):  # what is wrong with settings or plugin is said when its turn has come
+        names = [layer.tables["run"]["executor"] for layer in sources if "executor" in layer.tables.get("run", {})]
+        executor = find_plugin(names[-1], "executor") if names else None
         getattr(executor, "start", lambda: None)()
-    return read_job(spec, settings, defaults)
 
 
 def make_plan(spec: ManyBodyInput, config: RunConfig) -> Plan:
@@ -174,15 +173,15 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
     roles += [(name, "reporter") for name in config.run.reporters]
     roles += [(config.run.store, "store")] if config.run.store else []
     manager = host(roles, config)
-    isolated = getattr(manager.get_plugin(config.run.executor), "isolates_processes", False)
+    executor = manager.get_plugin(config.run.executor)
     with ExitStack() as stack:
         for name, plugin in manager.list_name_plugin():
             if isinstance(plugin, AbstractContextManager):
                 stack.enter_context(entered(name, plugin))
         made = _planned(manager, spec, config)
-        if not isolated:
+        if not getattr(executor, "isolates_processes", False):
             stack.enter_context(limited_threads(config.task.ncores))
-        alternatives = getattr(manager.get_plugin(config.run.executor), "alternatives", ())
+        alternatives = getattr(executor, "alternatives", ())
         context = settle_ghosts(_context(made, config, alternatives), _ghosted(made, len(alternatives)))
         work = Work(context, _workers(manager, config))
         refuse_unsafe(work.prepare(), config.run.executor, work.workers)

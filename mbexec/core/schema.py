@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pydantic
 import qcelemental as qcel
-import yaml
 from qcmanybody.models.v2 import ManyBodyInput
 
-from mbexec.core.config import Layer, read_text, read_toml
+from mbexec.core.config import Layer
 from mbexec.core.errors import ConfigError, InputError
 from mbexec.core.geometry import Fragment, check_apart
 from mbexec.core.jobfile import CHEMISTRY, check, from_job
@@ -22,64 +20,7 @@ from mbexec.core.jobfile import CHEMISTRY, check, from_job
 if TYPE_CHECKING:
     from qcelemental.models.v2 import Molecule
 
-__all__ = ["many_body_input", "open_spec"]
-
-
-def open_spec(spec: Any) -> tuple[Any, Layer]:
-    """Tell QCSchema from a job file.
-
-    Parameters
-    ----------
-    spec
-        A ManyBodyInput, a dict (QCSchema or the tables of a job file), or the path of a JSON, YAML or TOML file.
-
-    Returns
-    -------
-    qcschema
-        A model or dict, or None if the input is a job file.
-    job
-        The tables of the job file; empty for QCSchema.
-
-    Raises
-    ------
-    ConfigError, InputError
-        If the file can't be read, or is neither.
-    """
-    name = "the input"
-    if isinstance(spec, (str, Path)):
-        name = str(spec)
-        spec = _read(Path(spec))
-    if not isinstance(spec, Mapping):
-        if hasattr(spec, "convert_v"):
-            return spec, Layer(name, {})
-        raise InputError(
-            f"{name}: a {type(spec).__name__} is no input; give a QCSchema ManyBodyInput, a dict of the same or of a "
-            "job's tables, or the path of a .toml, .json or .yaml file of either."
-        )
-    if "specification" in spec or "schema_name" in spec:
-        return dict(spec), Layer(name, {})
-    return None, Layer(name, spec)
-
-
-def _read(path: Path) -> Any:
-    if path.suffix == ".toml":
-        return read_toml(path)
-    if path.suffix not in (".json", ".yaml", ".yml"):
-        raise InputError(f"{path}: unknown kind of file {path.suffix!r}; allowed are .toml, .json, .yaml and .yml.")
-    try:
-        text = read_text(path)
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {_yaml_words(error)}.") from error
-
-
-def _yaml_words(error: yaml.YAMLError) -> str:
-    """What is wrong and where, in one line."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return " ".join(str(error).split())
-    return f"{error.problem}: line {error.problem_mark.line + 1} column {error.problem_mark.column + 1}"
+__all__ = ["many_body_input"]
 
 
 def many_body_input(qcschema: Any, layers: Sequence[Layer], folder: Path) -> ManyBodyInput:
@@ -88,7 +29,7 @@ def many_body_input(qcschema: Any, layers: Sequence[Layer], folder: Path) -> Man
     Parameters
     ----------
     qcschema
-        What :func:`open_spec` returned.
+        What :func:`mbexec.core.opening.open_spec` returned.
     layers
         Settings; [molecule], [mbe] and [program] are taken from them unless the input is QCSchema.
     folder

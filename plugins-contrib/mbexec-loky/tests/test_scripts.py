@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -110,16 +111,28 @@ def test_a_harness_of_the_script_reaches_the_workers(script):
     assert done.stdout.split()[0] == energies.tobytes().hex()
 
 
-def test_nothing_outlives_a_parent_that_was_killed(toys, script, tmp_path):
-    """Workers, what they had started and their files go when the parent is killed by signal 9."""
-    command, environment = script(f"mbexec.run({toys.job({'[0, 1]': 'hang', '[1, 2]': 'hang'})!r})")
+@pytest.mark.parametrize("end", ["killed", "left"])
+def test_nothing_outlives_a_parent_that_ends_at_once(end, toys, script, tmp_path):
+    """By signal 9, or by os._exit: the helper, workers, what they had started and their files go by themselves."""
+    command, environment = script(f"""
+        import os, threading
+        threading.Thread(target=lambda: sys.stdin.readline() and os._exit(3), daemon=True).start()
+        mbexec.run({toys.job({"[0, 1]": "hang", "[1, 2]": "hang"})!r})
+    """)
     environment["PYTHONPATH"] = str(tmp_path / "site-packages")
-    with started(command, env=environment) as parent:
+    with started(command, env=environment, stdin=subprocess.PIPE, text=True) as parent:
         assert soon(lambda: toys.left.exists() and len(toys.left.read_text().split()) == 4, 30)
         family = [process.pid for process in psutil.Process(parent.pid).children(recursive=True)]
-        assert len(family) >= 2 + 4
-        parent.send_signal(signal.SIGKILL)
-    assert soon(lambda: not any(map(running, family)))
+        assert len(family) >= 1 + 2 + 4
+        if end == "killed":
+            parent.send_signal(signal.SIGKILL)
+        else:
+            parent.stdin.write("leave\n")
+            parent.stdin.flush()
+        assert parent.wait(10) == (-signal.SIGKILL if end == "killed" else 3)
+        begin = time.monotonic()
+        assert soon(lambda: not any(map(running, family)))
+        print(f"gone after {time.monotonic() - begin:.2f} s")
     assert toys.orphans() == []
     assert soon(lambda: not scratch())
 
