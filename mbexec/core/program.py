@@ -16,9 +16,8 @@ from copy import deepcopy
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import numpy as np
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from mbexec.core.context import Context, alternative_label
 from mbexec.core.errors import ConfigError, ProgramError
@@ -76,9 +75,9 @@ class Programs:
             foreign = any(name not in self.context.harnesses for name in names)
             if engine and (foreign or self.context.bodies or self.context.host):
                 _describe_host(self.context.host)
-            task = (
-                attrs.evolve(self.context.task, scratch_directory=self.scratch) if self.scratch else self.context.task
-            )
+            task = self.context.task
+            if self.scratch is not None:
+                task = evolve(task, scratch_directory=self.scratch)
             self._config = _task_config(task) if engine else task
 
     def portable(self) -> Context:
@@ -90,7 +89,7 @@ class Programs:
 
         registered = {name: h for name, h in engine.items() if not type(h).__module__.startswith("qcengine.")}
         whole = config._global_values is not None and "cpu_brand" in config._global_values
-        return attrs.evolve(
+        return evolve(
             self.context,
             harnesses={**registered, **self.context.harnesses},
             host=dict(config._global_values) if whole else None,
