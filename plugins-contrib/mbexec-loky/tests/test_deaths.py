@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
 import pytest
 from loky_cases import bits, failures, scratch, soon
+from mbexec_loky import slots
 from mbexec_loky.trees import ending
 
 import mbexec
@@ -107,3 +110,26 @@ def test_suspects_are_not_tried_again_when_the_run_is_being_stopped(toys):
     assert toys.starts().get("[0, 1]", 0) <= 1
     assert not found.result.success
     assert found.report.failed <= 1
+
+
+def test_no_worker_is_started_for_a_run_that_is_being_stopped(toys, monkeypatch, events):
+    """Workers that are killed then have failed fragments, and the run ends."""
+    from mbexec.core.engine import execute, read_job
+
+    started = []
+    new = slots._new
+    monkeypatch.setattr(slots, "_new", lambda: started.append(new()) or started[-1])
+    stop = threading.Event()
+    spec, config = read_job(toys.job({"[0, 1]": "hang", "[0, 2]": "hang"}), {})
+
+    def kill():
+        soon(lambda: toys.left.exists() and len(toys.left.read_text().split()) == 4)
+        stop.set()
+        for slot in started:
+            os.kill(slot.pid, signal.SIGKILL)
+
+    threading.Thread(target=kill).start()
+    found = execute(spec, config, stop)
+    assert found.report.failed == len(started) == 2
+    assert [event["again"] for event in events if event["event"] == "worker_died"] == [False, False]
+    assert toys.orphans() == scratch() == []

@@ -252,7 +252,8 @@ class Flow:
                     f"the last one {ending(code)}."
                 )
         self._again.extendleft(reversed(seat.tasks))
-        if not self._is_done():
+        # When a run is being stopped, whoever kills its workers would have to kill new ones as well.
+        if self._again or not (self.level.draining or self._is_done()):
             self._seat()
 
     def _blamed(self, seat: _Seat, task: Task, code: int | None, late: bool) -> Iterator[TaskResult]:
@@ -262,7 +263,7 @@ class Flow:
             event, again = "fragment_killed", False
         else:
             what = f"The worker process that ran this fragment {ending(code)}."
-            event, again = "worker_died", task.index not in self._tried
+            event, again = "worker_died", not (task.index in self._tried or self.level.draining)
         structlog.get_logger("mbexec").warning(
             event, label=task.label, pid=seat.slot.pid, why=what, innocent=len(seat.tasks), again=again
         )
@@ -270,7 +271,7 @@ class Flow:
             self._tried.add(task.index)
             self._suspects.append((task, TaskError("random_error", what)))
             return
-        if not late:
+        if task.index in self._tried and not late:
             what += " The same happened before, with other fragments beside it; so it was not tried a third time."
         now = time.time()
         yield TaskResult(
