@@ -25,6 +25,8 @@ from mbexec_loky.worker import serve
 
 __all__ = ["Nursery", "tend"]
 
+# What takes long to import and starts no thread. It is imported while the parent reads its input.
+_COSTLY = ("qcelemental.models.v2", "qcengine")
 _ATTEMPTS = 3
 _PATIENCE = 5.0  # s
 _TICK = 5.0  # s
@@ -35,8 +37,9 @@ def tend(connection: Connection) -> None:
     """Fork workers, and tell how they ended, until the parent or the work is gone. What the process runs."""
     os.setsid()  # Ctrl-C is for the parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import qcelemental.models.v2  # noqa: F401 -- what takes the time in a worker's start
-
+    for module in _COSTLY:
+        with suppress(Exception):  # QCEngine is not there, or has a bad qcengine.yaml, which the parent tells of
+            importlib.import_module(module)
     workers: dict[int, BaseProcess] = {}
     while _is_wanted(connection):
         try:
@@ -62,11 +65,7 @@ def _is_wanted(connection: Connection) -> bool:
     return True
 
 
-def _fork(connection: Connection, argument: tuple[str, list[str]], workers: dict[int, BaseProcess]) -> int | None:
-    mark, modules = argument
-    for module in modules:
-        with suppress(ImportError):
-            importlib.import_module(module)
+def _fork(connection: Connection, mark: str, workers: dict[int, BaseProcess]) -> int | None:
     pipe = Connection(recv_handle(connection))
     worker = get_context("fork").Process(target=_begin, args=(connection, pipe, mark), name=f"mbexec-loky-{mark}")
     with warnings.catch_warnings():
@@ -101,7 +100,7 @@ class Nursery:
             self._process.start()
             theirs.close()
 
-    def fork(self, pipe: Connection, mark: str, modules: list[str]) -> int:
+    def fork(self, pipe: Connection, mark: str) -> int:
         """A new worker's process id.
 
         Parameters
@@ -110,14 +109,12 @@ class Nursery:
             The worker's end; the caller closes its own copy.
         mark
             Of the worker.
-        modules
-            What it will need besides; imported beforehand, for all workers from then on.
         """
         with self._lock:
             for _ in range(_ATTEMPTS):
                 self.start()
                 with suppress(EOFError, OSError):
-                    pid: int = self._asked(("fork", (mark, modules)), pipe)
+                    pid: int = self._asked(("fork", mark), pipe)
                     return pid
         raise ExecutorError(
             f"No worker process can be started: {_ATTEMPTS} times the one that they are forked from died. "

@@ -27,7 +27,6 @@ from mbexec_loky.worker import Begin
 __all__ = ["Slot", "discard", "give_back", "lease", "prepare"]
 
 _MOMENT = 1000  # ms
-_COSTLY = ("qcengine",)  # takes long to import, starts no thread, and reads nothing that changes from run to run
 
 
 @define(eq=False)
@@ -164,7 +163,7 @@ def _new() -> Slot:
     mark = secrets.token_hex(8)
     ours, theirs = Pipe()
     try:
-        pid = _nursery.fork(theirs, mark, [name for name in _COSTLY if name in sys.modules])
+        pid = _nursery.fork(theirs, mark)
         watch = os.pidfd_open(pid)
     except BaseException:
         ours.close()
