@@ -2,6 +2,7 @@
 
 python benchmarks/executors.py            # prints a table
 python benchmarks/executors.py --check    # fails where a ratio is out of its wide bounds
+python benchmarks/executors.py --memory   # what processes hold, 1 to 8 workers
 
 Each section runs its contenders in turn, several times over, and takes the best of each: other work on the machine
 can only slow them down. The payload is the same for all: a water-sized fragment calculation that takes no time of its
@@ -35,6 +36,17 @@ from mbexec.plugins.threads import Threads
 WORKERS = 2
 CHUNKS = (1, 16, 64)
 REPEATS = 3
+PROGRAMS = {
+    "model potential": {"program": "model-potential", "method": "lj"},
+    "PySCF, HF/STO-3G": {"program": "pyscf", "method": "hf", "basis": "sto-3g"},
+}
+HELD = """
+import sys, psutil
+import mbexec
+mbexec.run({job!r}, executor=sys.argv[1], workers=int(sys.argv[2]))
+own = psutil.Process()
+print(*[process.memory_full_info().pss / 2**20 for process in (own, *own.children(recursive=True))])
+"""
 COLD = """
 import sys, time
 import mbexec
@@ -165,6 +177,19 @@ def cold_start() -> dict[str, float]:
     return found
 
 
+def memory() -> None:
+    """Print MiB that a run of 120 fragments holds at its end, the memory that processes share counted once."""
+    print(f"{'PSS / MiB':18} {'executor':9} {'workers':>7} {'parent':>7} {'others':>7} {'all':>7}")
+    for name, program in PROGRAMS.items():
+        script = HELD.format(job={**job(15, 2), "program": program})
+        for executor, workers in [("threads", 1), ("threads", 8), *(("loky", n) for n in (1, 2, 4, 8))]:
+            command = [sys.executable, "-c", script, executor, str(workers)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            own, *others = map(float, done.stdout.split())
+            held = (own, sum(others), own + sum(others))
+            print(f"{name:18} {executor:9} {workers:7} " + " ".join(f"{part:7.0f}" for part in held))
+
+
 def travel() -> tuple[float, float]:
     """Bytes of a task and of a result as mbexec-loky sends them, one of many."""
     plan, work = planned()
@@ -178,7 +203,11 @@ def main() -> int:
     """Print the tables; with --check, say whether every ratio is within its bounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="exit with 1 if a ratio is out of bounds")
-    check = parser.parse_args().check
+    parser.add_argument("--memory", action="store_true", help="only the memory that processes hold")
+    given = parser.parse_args()
+    if given.memory:
+        memory()
+        return 0
     speed = throughput()
     for name, rate in speed.items():
         print(f"{name:35} {rate:10,.0f} tasks/s {1e6 / rate:8.0f} us/task")
@@ -197,7 +226,7 @@ def main() -> int:
     ]:
         good &= ratio >= low
         print(f"{name}: {ratio:.2f}  (at least {low})")
-    return 0 if good or not check else 1
+    return 0 if good or not given.check else 1
 
 
 if __name__ == "__main__":
