@@ -53,9 +53,7 @@ class Work:
     @cached_property
     def blob(self) -> bytes:
         """The context as bytes, with what a worker could not find out by itself."""
-        self.prepare()
-        assert self._programs is not None
-        data: bytes = cloudpickle.dumps(self._programs.portable())
+        data: bytes = cloudpickle.dumps(self.prepare().portable())
         return data
 
     @cached_property
