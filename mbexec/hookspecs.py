@@ -82,7 +82,7 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
     survives_worker_death
         Moreover, only the task that a dead worker ran gets an error.
     can_kill
-        A task that takes longer than ``work.context.task.timeout`` seconds is killed, with all that it started, and
+        A task that takes longer than ``work.settings(task).timeout`` seconds is killed, with all that it started, and
         gets an error; closing the iterator kills what runs.
     max_workers
         A number: the most workers that it can use; without it, as many as are wanted.

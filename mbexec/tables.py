@@ -21,7 +21,7 @@ from mbexec.core.cost import costs
 if TYPE_CHECKING:
     from mbexec.core.manager import InstalledPlugin
     from mbexec.core.metrics import RunReport
-    from mbexec.core.settings import RunConfig
+    from mbexec.core.settings import RunConfig, TaskSettings
     from mbexec.core.types import Plan
 
 __all__ = ["amplification_table", "failures", "plan_table", "plugins_table", "results", "settings_table", "summary"]
@@ -203,14 +203,24 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number > 1)}"
 
 
+def _own(settings: TaskSettings) -> dict[str, Any]:
+    return attrs.asdict(settings, recurse=False)
+
+
 def settings_table(config: RunConfig) -> Table:
     """Each setting, its value and where it is from."""
     table = _table("setting", "value", "from", left=3)
     values = {
         **{f"run.{name}": value for name, value in attrs.asdict(config.run, recurse=False).items()},
-        **{f"task.{name}": value for name, value in attrs.asdict(config.task, recurse=False).items()},
+        **{f"task.{name}": value for name, value in _own(config.task).items()},
+        **{
+            f"task.{nbody}.{name}": value
+            for nbody, task in config.task_of.items()
+            for name, value in _own(task).items()
+        },
         **{f"plugin.{name}.{key}": v for name, keys in config.plugin.items() for key, v in keys.items()},
     }
+    values = {key: value for key, value in values.items() if key in config.sources}
     for key, value in values.items():
         shown = ", ".join(value) if isinstance(value, tuple) else value
         table.add_row(key, Text("-" if shown in (None, "") else str(shown)), Text(config.sources[key]))

@@ -80,7 +80,7 @@ class OneEach:
         process = _processes.Process(target=_work, args=(there, work.key, task, work.blob))
         process.start()
         there.close()
-        timeout = work.context.task.timeout
+        timeout = work.settings(task).timeout
         return here, (process, task, None if timeout is None else time.monotonic() + timeout)
 
     def kill(self, process):

@@ -27,6 +27,7 @@ reporters = []
 workers = 1
 '''
 WAITER = """
+    import os
     import subprocess
     import sys
 
@@ -47,6 +48,7 @@ WAITER = """
             return True
 
         def compute(self, input_data, config):
+            open(os.environ["BEGUN"], "w").close()
             if input_data.specification.model.method == "child":
                 subprocess.run([sys.executable, "-c", CHILD], check=True)
             else:
@@ -73,12 +75,18 @@ def waiting(tmp_path, install):
     def start(method, executor="threads", grace=25):
         words = ["run", path, "-e", executor, "--set", f"program.method={method}", "--set", f"run.grace={grace}"]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        environ = {**os.environ, "PYTHONPATH": str(site)}
+        begun = tmp_path / "begun"
+        environ = {**os.environ, "PYTHONPATH": str(site), "BEGUN": str(begun)}
         running = subprocess.Popen(
             [*COMMAND, *map(str, words)], env=environ, text=True, start_new_session=True, **pipes
         )
         started.append(running)
-        assert running.stdout.readline() == "running\n"
+        if executor == "loky":  # whose workers' output is not that of the run
+            while not begun.exists():
+                time.sleep(0.01)
+                assert running.poll() is None
+        else:
+            assert running.stdout.readline() == "running\n"
         return running
 
     yield start

@@ -195,27 +195,46 @@ def read_config(sources: Iterable[Layer], node_settings: Callable[[], Mapping[st
     origin: dict[str, str] = {}
     run: dict[str, Any] = {}
     task: dict[str, Any] = {}
+    task_of: dict[int, dict[str, Any]] = {}
     plugin: dict[str, dict[str, Any]] = {}
     for layer in sources:
         _take(layer, "run", RunSettings, run, origin)
         _take(layer, "task", TaskSettings, task, origin)
+        for nbody, table in _orders(layer).items():
+            own = Layer(layer.source, {f"task.{nbody}": table})
+            _take(own, f"task.{nbody}", TaskSettings, task_of.setdefault(nbody, {}), origin)
         for name, table in layer.tables.get("plugin", {}).items():
             plugin.setdefault(name, {}).update(table)
             origin.update({f"plugin.{name}.{key}": layer.source for key in table})
     _fill(task, origin, _from_qcengine(os.environ))
     _fill(task, origin, [("qcengine.yaml", dict(node_settings()))])
-    _split_machine(run, task, origin)
+    _split_machine(run, task, [table["ncores"] for table in task_of.values() if "ncores" in table], origin)
     run["reporters"] = tuple(run.get("reporters", ()))
     for section, cls in (("run", RunSettings), ("task", TaskSettings)):
         for name in attrs.fields_dict(cls):
             origin.setdefault(f"{section}.{name}", "default")
-    return RunConfig(RunSettings(**run), TaskSettings(**task), plugin, origin)
+    whole = {nbody: TaskSettings(**{**task, **task_of[nbody]}) for nbody in sorted(task_of)}
+    return RunConfig(RunSettings(**run), TaskSettings(**task), whole, plugin, origin)
+
+
+def _orders(layer: Layer) -> dict[int, Mapping[str, Any]]:
+    """The tables [task.N] of a layer by N."""
+    table = layer.tables.get("task", {})
+    return {int(key): value for key, value in table.items() if _is_order(key) and isinstance(value, Mapping)}
+
+
+def _is_order(key: Any) -> bool:
+    return str(key).isdecimal() and not str(key).startswith("0")
 
 
 def _take(layer: Layer, section: str, cls: type, into: dict[str, Any], origin: dict[str, str]) -> None:
     fields = attrs.fields_dict(cls)
     for key, value in layer.tables.get(section, {}).items():
         dotted = f"{section}.{key}"
+        if section == "task" and _is_order(key):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{layer.source}: {dotted} = {value!r} must be a table: [{dotted}].")
+            continue
         if key not in fields:
             known = [f"{section}.{name}" for name in fields]
             raise ConfigError(f"{layer.source}: {unknown(dotted, known, 'setting', _SETTINGS)}")
@@ -240,11 +259,14 @@ def _from_qcengine(environment: Mapping[str, str]) -> list[tuple[str, dict[str, 
     return [(v, {name: parse_value(environment[v])}) for name, v in variables.items() if v in environment]
 
 
-def _split_machine(run: dict[str, Any], task: dict[str, Any], origin: dict[str, str]) -> None:
-    """Divide the cores and the memory that this process is granted among the workers."""
+def _split_machine(run: dict[str, Any], task: dict[str, Any], others: Iterable[int], origin: dict[str, str]) -> None:
+    """Divide the cores and the memory that this process is granted among the workers.
+
+    `others` are the cores that fragments of some orders get: workers are so few that all of them could have the most.
+    """
     cores, memory = granted_cores(os.environ), granted_memory(os.environ)
     if "workers" not in run:
-        run["workers"] = int(max(1, cores.amount // task.get("ncores", 1)))
+        run["workers"] = int(max(1, cores.amount // max([task.get("ncores", 1), *others])))
         origin["run.workers"] = f"split of {cores.source}"
     share = float(f"{0.9 * memory.amount / run['workers']:.4g}")
     _fill(task, origin, [(f"split of {cores.source}", {"ncores": 1}), (f"split of {memory.source}", {"memory": share})])

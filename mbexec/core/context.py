@@ -134,6 +134,8 @@ class Context:
         Labels of the model chemistries whose program never sees a ghost: there is no basis to borrow.
     properties
         Atomic properties of QCSchema that are wanted besides energy, gradient and Hessian, and their shapes.
+    task_of
+        The same of one task of N bodies, by N, where it differs.
     host
         QCEngine's description of this host, on its way to another process; finding it out takes a second.
     """
@@ -145,4 +147,9 @@ class Context:
     bodies: bool = False
     stripped: frozenset[str] = frozenset()
     properties: Mapping[str, tuple[int, ...]] = field(factory=dict)
+    task_of: Mapping[int, TaskSettings] = field(factory=dict)
     host: Mapping[str, Any] | None = None
+
+    def settings(self, nbody: int) -> TaskSettings:
+        """What a task of that many bodies may use."""
+        return self.task_of.get(nbody, self.task)

@@ -27,7 +27,7 @@ from mbexec.core.manager import find_plugin, harnesses, host
 from mbexec.core.metrics import RunReport
 from mbexec.core.opening import open_spec
 from mbexec.core.program import node_settings
-from mbexec.core.safety import refuse_unsafe
+from mbexec.core.safety import refuse_mixed, refuse_unsafe
 from mbexec.core.settings import RunConfig
 from mbexec.core.types import Plan
 from mbexec.core.work import Work
@@ -179,13 +179,17 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
             if isinstance(plugin, AbstractContextManager):
                 stack.enter_context(entered(name, plugin))
         made = _planned(manager, spec, config)
-        if not getattr(executor, "isolates_processes", False):
+        isolated = getattr(executor, "isolates_processes", False)
+        if not isolated:
+            refuse_mixed(config)
             stack.enter_context(limited_threads(config.task.ncores))
         alternatives = getattr(executor, "alternatives", ())
         context = settle_ghosts(_context(made, config, alternatives), _ghosted(made, len(alternatives)))
         work = Work(context, _workers(manager, config))
-        refuse_unsafe(work.prepare(), config.run.executor, work.workers)
-        _warn_of_timeout(manager, config)
+        programs = work.prepare()
+        if not isolated:
+            refuse_unsafe(programs, config.run.executor, work.workers)
+        _warn_of_timeout(executor, config)
         warn_of_convergence(made)
         result, report, energies = Run(made, config, manager, work, stop or threading.Event()).run()
     return RunResult(result, report, config, made, energies)
@@ -205,6 +209,7 @@ def _context(plan: Plan, config: RunConfig, alternatives: Sequence[Mapping[str, 
         task=config.task,
         bodies=many.protocols.cluster_results.value == "all",
         properties=plan.properties,
+        task_of=config.task_of,
     )
 
 
@@ -234,11 +239,13 @@ def _workers(manager: pluggy.PluginManager, config: RunConfig) -> int:
     return min(config.run.workers, most)
 
 
-def _warn_of_timeout(manager: pluggy.PluginManager, config: RunConfig) -> None:
-    executor = manager.get_plugin(config.run.executor)
-    if config.task.timeout is not None and not getattr(executor, "can_kill", False):
+def _warn_of_timeout(executor: object, config: RunConfig) -> None:
+    found = {"task": config.task} | {f"task.{nbody}": task for nbody, task in config.task_of.items()}
+    given = [(key, task.timeout) for key, task in found.items() if task.timeout is not None]
+    if given and not getattr(executor, "can_kill", False):
+        key, timeout = given[0]
         warnings.warn(
-            f"task.timeout = {config.task.timeout:g} has no effect: "
+            f"{key}.timeout = {timeout:g} has no effect: "
             f"the executor {config.run.executor!r} cannot stop a fragment that runs.",
             stacklevel=2,
         )

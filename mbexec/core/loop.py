@@ -170,8 +170,11 @@ class Run:
     def _passed(self, task: Task, result: TaskResult, *, reused: bool) -> TaskResult:
         self._seen[task.index] = True
         self._energies[task.index] = result.values.get("energy", np.nan)
+        log = structlog.get_logger("mbexec")
         for note in result.notes:
-            structlog.get_logger("mbexec").warning("fragment_note", label=task.label, note=note)
+            log.warning("fragment_note", label=task.label, note=note)
+        if result.output:
+            log.info("fragment_output", label=task.label, output=result.output)
         shown = attrs.evolve(result, values=MappingProxyType(result.values)) if self._reporters else result
         for event in self._recorder.record(task, shown, reused):
             self._report(event)

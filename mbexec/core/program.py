@@ -65,7 +65,7 @@ class Programs:
     scratch: str | None = None
     on_retry: Callable[[], object] | None = field(default=None, init=False)
     _harnesses: dict[str, Any] = field(init=False)
-    _config: Any = field(init=False)
+    _configs: dict[int, Any] = field(init=False)  # by nbody; 0 is for the rest
 
     def __attrs_post_init__(self) -> None:
         with _lock:
@@ -75,10 +75,14 @@ class Programs:
             foreign = any(name not in self.context.harnesses for name in names)
             if engine and (foreign or self.context.bodies or self.context.host):
                 _describe_host(self.context.host)
-            task = self.context.task
-            if self.scratch is not None:
-                task = evolve(task, scratch_directory=self.scratch)
-            self._config = _task_config(task) if engine else task
+            everyone = [(0, self.context.task), *self.context.task_of.items()]
+            self._configs = {nbody: self._config(task, bool(engine)) for nbody, task in everyone}
+
+    def _config(self, task: TaskSettings, engine: bool) -> Any:
+        """What a harness is given; the worker's own scratch directory takes the place of the one for all."""
+        if self.scratch is not None and task.scratch_directory == self.context.task.scratch_directory:
+            task = evolve(task, scratch_directory=self.scratch)
+        return _task_config(task) if engine else task
 
     def portable(self) -> Context:
         """The context with what only this process has: harnesses registered with QCEngine at run time, and its host."""
@@ -107,7 +111,8 @@ class Programs:
         molecule = cluster.fragment(task.frag, bas)
         request = AtomicInput(molecule=molecule, specification=_own(specification))
         start = time.time()
-        outcome, retries = self._attempts(harness, request)
+        config = self._configs.get(task.nbody, self._configs[0])
+        outcome, retries = self._attempts(harness, request, config)
         wall_time = time.time() - start
         body = _body(harness, request, outcome, retries, wall_time) if self.context.bodies else None
         if outcome.error is not None:
@@ -136,15 +141,15 @@ class Programs:
             )
         return said
 
-    def _attempts(self, harness: Any, request: Any) -> tuple[_Outcome, int]:
+    def _attempts(self, harness: Any, request: Any, config: Any) -> tuple[_Outcome, int]:
         """Call the program, again where QCEngine would."""
         retries = 0
-        outcome = _call(harness, request, self._config)
-        while outcome.error and outcome.error.error_type == "random_error" and retries < self._config.retries:
+        outcome = _call(harness, request, config)
+        while outcome.error and outcome.error.error_type == "random_error" and retries < config.retries:
             retries += 1
             if self.on_retry is not None:
                 self.on_retry()
-            outcome = _call(harness, request, self._config)
+            outcome = _call(harness, request, config)
         return outcome, retries
 
 

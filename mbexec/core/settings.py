@@ -108,6 +108,8 @@ class RunConfig:
     ----------
     run, task
         The tables of the job file.
+    task_of
+        ``[task.N]``: the whole settings of fragments of N bodies, where they differ from those of `task`.
     plugin
         ``[plugin.NAME]`` tables by name; those of plugins that take no part are not looked at.
     sources
@@ -116,5 +118,6 @@ class RunConfig:
 
     run: RunSettings
     task: TaskSettings
+    task_of: Mapping[int, TaskSettings] = field(factory=dict)
     plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     sources: Mapping[str, str] = field(factory=dict)

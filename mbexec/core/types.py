@@ -90,6 +90,8 @@ class TaskResult:
         ``FailedOperation``.
     notes
         What people should know of how it came about, such as that another program than the given one was used.
+    output
+        What was printed while it ran, if the executor catches that.
     """
 
     index: int
@@ -101,6 +103,7 @@ class TaskResult:
     worker: str = ""
     body: bytes | None = None
     notes: tuple[str, ...] = ()
+    output: str = ""
 
     def noted(self, note: str) -> TaskResult:
         """The same result with one more note."""

@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from mbexec.core.context import Context
 from mbexec.core.limits import limited_threads
 from mbexec.core.program import Programs, run_task
+from mbexec.core.settings import TaskSettings
 from mbexec.core.types import Task, TaskResult
 
 __all__ = ["NeedContext", "Work", "run_chunk"]
@@ -43,6 +44,10 @@ class Work:
     def __call__(self, task: Task, alternative: int = 0) -> TaskResult:
         """Run a task here: with the model chemistry as given, or with the nth of the executor's ``alternatives``."""
         return run_task(task, self._programs or self.prepare(), alternative)
+
+    def settings(self, task: Task) -> TaskSettings:
+        """What the task may use: cores, memory, time."""
+        return self.context.settings(task.nbody)
 
     def prepare(self) -> Programs:
         """Load the programs here; raises ProgramError if one is missing."""
@@ -79,6 +84,7 @@ class _Worker:
     """What a worker process holds on to: the programs of the last few contexts, and the current one's limits."""
 
     key: str = ""
+    ncores: int = 0
     known: ClassVar[OrderedDict[str, Programs]] = OrderedDict()
     limits = ExitStack()
 
@@ -120,14 +126,22 @@ def run_chunk(
             _Worker.known.popitem(last=False)
     programs = _Worker.known[key]
     if _Worker.key != key or not tasks:
-        _turn_to(key, programs)
+        _Worker.known.move_to_end(key)
+        _Worker.key = key
+        _limit_threads(programs.context.task.ncores)
     programs.on_retry = on_retry
-    return [run_task(task, programs) for task in tasks]
+    return [_run(task, programs) for task in tasks]
 
 
-def _turn_to(key: str, programs: Programs) -> None:
-    _Worker.key = ""
+def _run(task: Task, programs: Programs) -> TaskResult:
+    ncores = programs.context.settings(task.nbody).ncores
+    if ncores != _Worker.ncores:
+        _limit_threads(ncores)
+    return run_task(task, programs)
+
+
+def _limit_threads(ncores: int) -> None:
+    _Worker.ncores = 0
     _Worker.limits.close()
-    _Worker.limits.enter_context(limited_threads(programs.context.task.ncores))
-    _Worker.known.move_to_end(key)
-    _Worker.key = key
+    _Worker.limits.enter_context(limited_threads(ncores))
+    _Worker.ncores = ncores

@@ -100,7 +100,7 @@ def a_dead_worker_costs_its_task_alone(make: Make, gate: Path) -> None:
 
 @rule(
     "executor",
-    "A task that takes longer than ``work.context.task.timeout`` seconds is killed",
+    "A task that takes longer than ``work.settings(task).timeout`` seconds is killed",
     "Watch the clock of each task, kill its worker with all that the worker started, and give the task an error.",
 )
 def a_hanging_task_is_killed(make: Make, gate: Path) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from loky_cases import bits, job, scratch, soon
+from loky_cases import bits, failures, job, scratch, soon
 from mbexec_loky import slots
 
 import mbexec
@@ -186,3 +186,16 @@ def test_settings_that_can_not_be(setting, value):
     """Refused with the table that they stand in."""
     with pytest.raises(ConfigError, match=r"^\[plugin.loky\] \{.*\} is not accepted: "):
         mbexec.run(job(), **{f"plugin.loky.{setting}": value})
+
+
+def test_cores_and_time_by_the_number_of_bodies(toys):
+    """Threads of numerical libraries change from fragment to fragment; only pairs have so little time."""
+    given = toys.job({"[0, 1]": "hang", "[2]": "try twice"}, nfr=3, retries=1, **{"2": {"ncores": 2, "timeout": 0.5}})
+    found = mbexec.run(given)
+    (failed,) = failures(found).values()
+    assert failed["label"] == '["(auto)", [1, 2], [1, 2]]'
+    assert "longer than task.timeout = 0.5 s" in failed["error_message"]
+    cores = {line[0]: (line[2], line[3]) for line in toys.lines()}
+    assert cores == {"[0]": ("1", "1"), "[1]": ("1", "1"), "[2]": ("1", "1")} | dict.fromkeys(
+        ("[0, 1]", "[0, 2]", "[1, 2]"), ("2", "2")
+    )

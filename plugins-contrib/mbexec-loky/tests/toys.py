@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,13 @@ def do(deed: str, attempt: int, config: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif deed == "die":
         os.kill(os.getpid(), signal.SIGSEGV)
+    elif deed == "talk":
+        talk()
+    elif deed == "talk much":
+        print("".join(f"line {i}\n" for i in range(100_000)), end="")
+    elif deed == "die talking":
+        talk()
+        os.kill(os.getpid(), signal.SIGSEGV)
     elif deed == "exit":
         os._exit(3)
     elif deed == "hang":
@@ -68,6 +78,15 @@ def do(deed: str, attempt: int, config: Any) -> None:
     elif deed == "die with children":
         leave_things(config)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def talk() -> None:
+    """Print as programs do: in Python, in C, from a child process, as a warning and by logging."""
+    print("in Python")
+    ctypes.CDLL(None).printf(b"in C\n")
+    subprocess.run(["echo", "from a child"], check=True)
+    warnings.warn("as a warning", stacklevel=1)
+    logging.getLogger("toy").warning("by logging")
 
 
 def leave_things(config: Any) -> None:

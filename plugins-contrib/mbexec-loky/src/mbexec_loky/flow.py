@@ -197,8 +197,8 @@ class Flow:
 
     def _left(self, seat: _Seat) -> float:
         """Seconds until a worker's task has taken too long."""
-        timeout = self.work.context.task.timeout
-        return inf if timeout is None or not seat.tasks else seat.since + timeout - time.monotonic()
+        timeout = self.work.settings(seat.tasks[0]).timeout if seat.tasks else None
+        return inf if timeout is None else seat.since + timeout - time.monotonic()
 
     def _patience(self) -> int | None:
         """Milliseconds until the first task has taken too long; None if that can't be."""
@@ -236,6 +236,7 @@ class Flow:
         running = seat.tasks[0] if seat.tasks else None
         if not late:
             seat.slot.wait()
+        said = seat.slot.last_words()
         seat.slot.kill()
         while (answer := seat.slot.receive()) is not None:
             if isinstance(answer[0], int):
@@ -243,7 +244,7 @@ class Flow:
         self._unseat(seat)
         code = discard(seat.slot)
         if seat.tasks and not (late and seat.tasks[0] is not running):
-            yield from self._blamed(seat, seat.tasks.popleft(), code, late)
+            yield from self._blamed(seat, seat.tasks.popleft(), code, said, late)
         elif not seat.ready:
             self._false_starts += 1
             if self._false_starts > _MOST_FALSE_STARTS:
@@ -256,16 +257,17 @@ class Flow:
         if self._again or not (self.level.draining or self._is_done()):
             self._seat()
 
-    def _blamed(self, seat: _Seat, task: Task, code: int | None, late: bool) -> Iterator[TaskResult]:
+    def _blamed(self, seat: _Seat, task: Task, code: int | None, said: str, late: bool) -> Iterator[TaskResult]:
         """What comes of the task that a worker died over: another attempt, without neighbours, or a failure."""
         if late:
-            what = f"This fragment took longer than task.timeout = {self.work.context.task.timeout:g} s and was killed."
+            timeout = self.work.settings(task).timeout
+            what = f"This fragment took longer than task.timeout = {timeout:g} s and was killed."
             event, again = "fragment_killed", False
         else:
             what = f"The worker process that ran this fragment {ending(code)}."
             event, again = "worker_died", not (task.index in self._tried or self.level.draining)
         structlog.get_logger("mbexec").warning(
-            event, label=task.label, pid=seat.slot.pid, why=what, innocent=len(seat.tasks), again=again
+            event, label=task.label, pid=seat.slot.pid, why=what, said=said, innocent=len(seat.tasks), again=again
         )
         if again:
             self._tried.add(task.index)
@@ -273,6 +275,8 @@ class Flow:
             return
         if task.index in self._tried and not late:
             what += " The same happened before, with other fragments beside it; so it was not tried a third time."
+        if said:
+            what += f" The last that it printed:\n{said}"
         now = time.time()
         yield TaskResult(
             index=task.index,

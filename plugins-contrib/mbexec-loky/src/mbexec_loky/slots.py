@@ -21,6 +21,7 @@ from attrs import define, field
 
 from mbexec import ConfigError, Work
 from mbexec_loky.nursery import Nursery
+from mbexec_loky.output import last_words
 from mbexec_loky.trees import kill_tree
 from mbexec_loky.worker import Begin
 
@@ -100,6 +101,10 @@ class Slot:
         kill_tree(self.pid, self._mark)
         self.wait()
         self.tidy()
+
+    def last_words(self) -> str:
+        """The end of what was printed in it since its last result."""
+        return last_words(self._temporary)
 
     def tidy(self) -> None:
         """Remove the worker's files."""

@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from mbexec import NeedContext, Task, run_chunk
+from mbexec_loky import output
 from mbexec_loky.trees import MARK, kill_tree
 
 __all__ = ["FAILED", "NEED", "READY", "RETRY", "Begin", "serve"]
@@ -118,6 +119,7 @@ class _Worker:
         self._begin = begin
         try:
             _take_after_parent(begin, self.mark)
+            output.catch(begin.temporary)
             answer = run_chunk(begin.key, [], begin.blob, scratch=begin.scratch)
         except Exception as error:
             self._send((FAILED, _portable(error)))
@@ -130,7 +132,8 @@ class _Worker:
             answer = run_chunk(self._begin.key, [Task(*task)], on_retry=self._tell_of_retry)
             assert not isinstance(answer, NeedContext)
             (r,) = answer
-            self._send((r.index, r.values, r.error, r.started, r.ended, r.cpu_time, r.worker, r.body))
+            said = output.take()
+            self._send((r.index, r.values, r.error, r.started, r.ended, r.cpu_time, r.worker, r.body, r.notes, said))
 
     def _tell_of_retry(self) -> None:
         self._send((RETRY,))
