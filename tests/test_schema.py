@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from qcelemental.models.v2 import AtomicInput
+from qcelemental.models.v2 import AtomicInput, Molecule
 from qcmanybody.models.v2 import ManyBodyInput
 
 import mbexec
@@ -156,7 +156,7 @@ def test_numbers_of_levels_may_be_numbers(expected):
     assert spec_of(tables).specification.keywords.levels == {1: "a", "supersystem": "b"}
 
 
-@pytest.mark.parametrize("given", ["cp", ["cp"], ["CP"], ["ssfc"]], ids=str)
+@pytest.mark.parametrize("given", ["cp", ["cp"], ("cp",), ["CP"], ["ssfc"]], ids=str)
 def test_treatments_as_qcschema_names_them(given):
     """One or several, in any case, QCManyBody's other names included."""
     assert spec_of(job(argon(3), bsse=given)).specification.keywords.bsse_type == ["cp"]
@@ -323,6 +323,7 @@ HEAD = (
     "is neither an atom nor a charge and a multiplicity; "
     "write O 0.0 0.0 0.1 for an atom, 0 1 for a charge and a multiplicity (whole numbers)."
 )
+BEHIND = "parts fragments; put what follows on the next line."
 SYMBOL = "is not an element; give its symbol or its atomic number."
 ONE = (
     "The molecule has one fragment; a many-body expansion needs two or more. "
@@ -349,6 +350,10 @@ ONE = (
         pytest.param(f"Ar 0 0 x{HE}", f"molecule.geometry, line 1: 'Ar 0 0 x' {ATOM}", id="no number"),
         pytest.param(f"Ar 0 0 nan{HE}", f"molecule.geometry, line 1: 'Ar 0 0 nan' {ATOM}", id="not a number"),
         pytest.param(f"Ar 0 0 0\n-{HE}", f"molecule.geometry, line 2: '-' {ATOM}", id="short separator"),
+        pytest.param(
+            f"Ar 0 0 0\n-- He 0 0 4{HE}", f"molecule.geometry, line 2: '-- He 0 0 4' {BEHIND}", id="atom behind --"
+        ),
+        pytest.param(f"Ar 0 0 0\n--0 1{HE}", f"molecule.geometry, line 2: '--0 1' {BEHIND}", id="charge behind --"),
         pytest.param(f"Ar 0 0 0\n0 1{HE}", f"molecule.geometry, line 2: '0 1' {ATOM}", id="charge after atoms"),
         pytest.param(f"a b\nAr 0 0 0{HE}", f"molecule.geometry, line 1: 'a b' {HEAD}", id="charge in words"),
         pytest.param(f"0.5 1\nAr 0 0 0{HE}", f"molecule.geometry, line 1: '0.5 1' {HEAD}", id="half a charge"),
@@ -413,7 +418,7 @@ GROUPS = "each of the 4 atoms, 0 to 3, goes into one fragment."
         pytest.param(
             {"fragments": [[0, 3], [1, 2]]},
             "The fragments [[0, 3], [1, 2]] don't follow the order of the atoms; "
-            "sort the file so that each fragment's atoms stand together, fragment by fragment.",
+            "sort the atoms so that those of each fragment stand together, fragment by fragment.",
             id="scattered",
         ),
         pytest.param({"fragments": [[0, 1, 2, 3]]}, ONE, id="one"),
@@ -465,7 +470,7 @@ def test_an_xyz_file_that_is_wrong(tmp_path, text, sentence):
 def test_an_auto_fragmentation_out_of_order(tmp_path):
     """Atoms of a fragment must stand together; what was found is shown."""
     found = refused(from_xyz(tmp_path, "3\n\nH 0 0 0\nHe 5 0 0\nH 0 0 0.74\n"))
-    assert found.startswith("The fragments [[0, 2], [1]] don't follow the order of the atoms; sort the file")
+    assert found.startswith("The fragments [[0, 2], [1]] don't follow the order of the atoms; sort the atoms")
 
 
 @pytest.mark.parametrize(
@@ -484,6 +489,22 @@ def test_an_xyz_file_that_cannot_be_read(tmp_path, content, sentence):
     if content is not None:
         path.write_bytes(content)
     assert refused(tables, ConfigError) == f"{path}: {sentence}"
+
+
+def test_a_path_that_can_not_be(tmp_path):
+    """Some texts are no path at all."""
+    tables = from_xyz(tmp_path, file="\0.xyz")
+    assert refused(tables, ConfigError).endswith("\\x00.xyz': can't be read: embedded null byte.")
+
+
+def test_files_with_a_byte_order_mark(tmp_path, jobfile):
+    """As editors under Windows write them."""
+    plain_toml, table = spec_of(jobfile), from_xyz(tmp_path)
+    plain_xyz = spec_of(table)
+    for path in (jobfile, tmp_path / "cluster.xyz"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert plain(spec_of(jobfile)) == plain(plain_toml)
+    assert plain(spec_of(table)) == plain(plain_xyz)
 
 
 # What is refused: tables
@@ -771,7 +792,10 @@ def changed(*path, value=None, drop=False):
 
 NOT = "The input is not a QCSchema ManyBodyInput: "
 KEYWORDS = ("specification", "keywords")
-ORDER = "The fragments' atoms are not in the order of the molecule; sort the atoms by fragment."
+CHEMISTRY = ("specification", "specification", "(auto)")
+EACH = "each of the 3 atoms, 0 to 2, goes into one fragment."
+LISTS = "must be lists of atom numbers from 0, such as [[0, 1, 2], [3]]."
+STATES = "must be a list of whole numbers, one a fragment (3)."
 
 
 @pytest.mark.parametrize(
@@ -802,7 +826,11 @@ ORDER = "The fragments' atoms are not in the order of the molecule; sort the ato
             f"{NOT}specification.keywords.bsse_type.0: Input should be",
             id="unknown treatment",
         ),
-        pytest.param(changed(*KEYWORDS, "bsse_type", value=5), NOT, id="no treatment"),
+        pytest.param(
+            changed(*KEYWORDS, "bsse_type", value=5),
+            "specification.keywords.bsse_type = 5 must be nocp, cp or vmfc, or a list of them.",
+            id="no treatment",
+        ),
         pytest.param(
             changed(*KEYWORDS, "bsse_type", value=[]),
             "bsse_type is empty; allowed are nocp, cp and vmfc.",
@@ -824,26 +852,84 @@ ORDER = "The fragments' atoms are not in the order of the molecule; sort the ato
             id="no model chemistry",
         ),
         pytest.param(
+            changed("specification", "specification", value=None),
+            "specification.specification = None must be a table of model chemistries by label, or one of them.",
+            id="model chemistries are no table",
+        ),
+        pytest.param(
+            changed(*CHEMISTRY, "program", value=""),
+            "specification.specification['(auto)'].program = '' must be the name of a program.",
+            id="no program",
+        ),
+        pytest.param(
+            changed(*CHEMISTRY, "keywords", value=None),
+            "specification.specification['(auto)'].keywords = None must be a table.",
+            id="no keywords",
+        ),
+        pytest.param(
             changed("molecule", "symbols", value=["Ar", "Uu", "Ar"]),
             "molecule.symbols has 'Uu', which is not an element.",
             id="unknown element",
         ),
-        pytest.param(changed("molecule", "symbols", drop=True), NOT, id="no symbols"),
-        pytest.param(changed("molecule", "geometry", value=[0, 0]), f"{NOT}molecule.geometry: ", id="geometry"),
+        pytest.param(
+            changed("molecule", "symbols", value=["Ar", "ar", "Ar"]),
+            "molecule.symbols has 'ar', which is not an element; write Ar.",
+            id="small letters, not validated by QCElemental",
+        ),
+        pytest.param(
+            changed("molecule", "symbols", drop=True),
+            "molecule.symbols is missing; a QCSchema molecule has symbols and geometry.",
+            id="no symbols",
+        ),
+        pytest.param(
+            changed("molecule", "symbols", value=None),
+            "molecule.symbols = None must be a list of elements, one an atom.",
+            id="symbols are nothing",
+        ),
+        pytest.param(
+            changed("molecule", "geometry", value=[0, 0]),
+            "molecule.geometry = [0, 0] must be three finite numbers for each of 3 atoms, in a0.",
+            id="geometry",
+        ),
         pytest.param(
             changed("molecule", "real", value=[True, False, True]),
             "Atom 1 of the molecule, counted from 0, is a ghost; leave ghosts out, "
             "those that bsse_type asks for are put in as needed.",
             id="ghost",
         ),
-        pytest.param(changed("molecule", "fragments", value=[[1], [0], [2]]), ORDER, id="fragments out of order"),
-        pytest.param(changed("molecule", "fragments", value=[[0], [0, 1], [2]]), ORDER, id="fragments overlapping"),
-        pytest.param(changed("molecule", "fragments", value=[[0], [1], [9]]), ORDER, id="fragments beyond"),
-        pytest.param(changed("molecule", "fragments", value=[0, 1, 2]), "molecule.fragments must be lists", id="flat"),
-        pytest.param(changed("molecule", "fragments", value=5), f"{NOT}molecule.fragments: ", id="no fragments"),
+        pytest.param(
+            changed("molecule", "real", value=[True]),
+            "molecule.real = [True] must be true or false for each of 3 atoms.",
+            id="too few say whether they are real",
+        ),
+        pytest.param(
+            changed("molecule", "fragments", value=[[1], [0], [2]]),
+            "The fragments [[1], [0], [2]] don't follow the order of the atoms; sort the atoms",
+            id="fragments out of order",
+        ),
+        pytest.param(
+            changed("molecule", "fragments", value=[[0], [0, 1], [2]]),
+            f"molecule.fragments has atom 0 twice; {EACH}",
+            id="fragments overlapping",
+        ),
+        pytest.param(
+            changed("molecule", "fragments", value=[[0], [1], [9]]),
+            f"molecule.fragments has an atom 9, which there is not; {EACH}",
+            id="fragments beyond",
+        ),
+        pytest.param(
+            changed("molecule", "fragments", value=[[0], [2]]),
+            f"molecule.fragments leaves out atom 1; {EACH}",
+            id="fragments incomplete",
+        ),
+        pytest.param(
+            changed("molecule", "fragments", value=[0, 1, 2]), f"molecule.fragments = [0, 1, 2] {LISTS}", id="flat"
+        ),
+        pytest.param(changed("molecule", "fragments", value=5), f"molecule.fragments = 5 {LISTS}", id="no fragments"),
+        pytest.param(changed("molecule", "fragments", value=[]), f"molecule.fragments = [] {LISTS}", id="no fragment"),
         pytest.param(
             changed("molecule", "geometry", value=[[0, 0, 0], [0, 0, float("nan")], [0, 0, 9]]),
-            "molecule.geometry of atom 1, counted from 0, is not three finite numbers.",
+            "molecule.geometry = [[0, 0, 0], [0, 0, nan], [0, 0, 9]] must be three finite numbers",
             id="not a number",
         ),
         pytest.param(
@@ -868,8 +954,28 @@ ORDER = "The fragments' atoms are not in the order of the molecule; sort the ato
         ),
         pytest.param(
             changed("molecule", "fragment_charges", value=None),
-            "molecule.fragment_charges has 1 entries for 3 fragments.",
+            f"molecule.fragment_charges = [0.0] {STATES}",
             id="no charges",
+        ),
+        pytest.param(
+            changed("molecule", "fragment_charges", value=[0, 1]),
+            f"molecule.fragment_charges = [0, 1] {STATES}",
+            id="too few charges",
+        ),
+        pytest.param(
+            changed("molecule", "fragment_charges", value=[0, 0.5, 0]),
+            f"molecule.fragment_charges = [0, 0.5, 0] {STATES}",
+            id="half a charge",
+        ),
+        pytest.param(
+            changed("molecule", "fragment_multiplicities", value=[1, float("nan"), 1]),
+            f"molecule.fragment_multiplicities = [1, nan, 1] {STATES}",
+            id="multiplicity not a number",
+        ),
+        pytest.param(
+            changed("molecule", "molecular_charge", value=float("nan")),
+            "molecule.molecular_charge = nan must be a whole number.",
+            id="total charge not a number",
         ),
     ],
 )
@@ -878,6 +984,37 @@ def test_qcschema_that_is_wrong(tables, change, sentence):
     qcschema = plain(spec_of(tables))
     change(qcschema)
     assert refused(qcschema).startswith(sentence)
+
+
+@pytest.mark.parametrize("key", ["symbols", "fragments", "fragment_charges", "molecular_charge", "real"])
+def test_qcschema_that_is_wrong_and_says_not_that_it_is_validated(tables, key):
+    """The sentences are ours, whether or not QCElemental would look at the molecule."""
+    wrong = {
+        "symbols": ["Ar", "Uu", "Ar"],
+        "fragments": [[0], [0, 1], [2]],
+        "fragment_charges": [0, 1, 0],
+        "molecular_charge": 2.0,
+        "real": [True, False, True],
+    }
+    sentences = []
+    for validated in (True, False):
+        qcschema = plain(spec_of(tables))
+        qcschema["molecule"] |= {key: wrong[key], "validated": validated}
+        sentences.append(refused(qcschema))
+    assert sentences[0] == sentences[1]
+    assert "not a QCSchema ManyBodyInput" not in sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("fragment_charges", [0, 0.5, 0]), ("fragment_multiplicities", [1, 1.5, 1])]
+)
+def test_a_model_with_half_a_charge_or_spin(tables, name, value):
+    """A model that is built already is looked at too."""
+    spec = spec_of(tables)
+    molecule = Molecule(**{**spec.molecule.model_dump(), name: value, "validated": True})
+    message = refused(spec.model_copy(update={"molecule": molecule}))
+    assert message.startswith(f"molecule.{name} = [")
+    assert message.endswith(STATES)
 
 
 def test_a_total_multiplicity_that_nobody_computes(tables):

@@ -118,13 +118,15 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """A text file, or a ConfigError that names it."""
+    """A text file, with or without a byte order mark, or a ConfigError that names it."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: can't be read: it is no text in UTF-8 (byte {error.start}).") from error
+    except ValueError as error:
+        raise ConfigError(f"{str(path)!r:.80}: can't be read: {error}.") from error
 
 
 def _variables(environment: Mapping[str, str]) -> list[Layer]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mbexec.core.config import read_text
 from mbexec.core.errors import InputError
 
-__all__ = ["Fragment", "check_apart", "fragments_of", "parse_geometry", "read_xyz"]
+__all__ = ["Fragment", "check_apart", "check_groups", "fragments_of", "parse_geometry", "read_xyz"]
 
 _NEAREST = 0.1  # a0
 
@@ -106,11 +106,24 @@ def parse_geometry(text: str, unit: float) -> list[Fragment]:
     for number, line in enumerate([*text.splitlines(), "--"], start=1):
         line = line.split("#")[0].strip()
         if line.startswith("--"):
+            _check_separator(number, line)
             found.append(_fragment(lines, len(found) + 1, unit))
             lines = []
         elif line:
             lines.append((number, line))
     return found
+
+
+def _check_separator(number: int, line: str) -> None:
+    """Words may stand behind a separator, but no atom, charge or multiplicity: they would not be seen."""
+    try:
+        last = [float(word) for word in line.lstrip("-").split()[-2:]]
+    except ValueError:
+        return
+    if len(last) == 2:
+        raise InputError(
+            f"molecule.geometry, line {number}: {line!r} parts fragments; put what follows on the next line."
+        )
 
 
 def _fragment(lines: Sequence[tuple[int, str]], number: int, unit: float) -> Fragment:
@@ -201,7 +214,7 @@ def fragments_of(
         One a fragment; neutral and lowest if left out.
     """
     groups = _connected(symbols, places) if fragments == "auto" else fragments
-    _check_groups([list(group) for group in groups], len(symbols))
+    check_groups([list(group) for group in groups], len(symbols))
     for name, values in (("charges", charges), ("multiplicities", multiplicities)):
         if values is not None and len(values) != len(groups):
             raise InputError(
@@ -218,7 +231,21 @@ def fragments_of(
     ]
 
 
-def _check_groups(groups: Sequence[Sequence[int]], nat: int) -> None:
+def check_groups(groups: Sequence[Sequence[int]], nat: int) -> None:
+    """Refuse fragments that overlap, leave out an atom, have one that is not there, or don't follow the order of atoms.
+
+    Parameters
+    ----------
+    groups
+        0-based atoms of each fragment.
+    nat
+        Number of atoms.
+
+    Raises
+    ------
+    InputError
+        With the first atom that is wrong.
+    """
     order = [atom for group in groups for atom in group]
     if order == list(range(nat)):
         return
@@ -232,7 +259,7 @@ def _check_groups(groups: Sequence[Sequence[int]], nat: int) -> None:
         raise InputError(f"molecule.fragments leaves out atom {missing[0]}; {each}")
     raise InputError(
         f"The fragments {groups!r:.80} don't follow the order of the atoms; "
-        "sort the file so that each fragment's atoms stand together, fragment by fragment."
+        "sort the atoms so that those of each fragment stand together, fragment by fragment."
     )
 
 

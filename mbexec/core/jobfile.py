@@ -145,7 +145,7 @@ def from_job(
     levels = {key if key == "supersystem" else int(key): label for key, label in mbe.get("levels", {}).items()}
     own = ("cluster_properties", "properties")  # QCSchema has no word for them
     elsewhere = ("driver", "cluster_results", "levels", *own)
-    keywords = {key: mbe[key] for key in mbe if key not in elsewhere}
+    keywords = {key: list(v) if isinstance(v, tuple) else v for key, v in mbe.items() if key not in elsewhere}
     specification = {
         "driver": driver,
         "keywords": {**keywords, **({"levels": levels} if levels else {})},

@@ -16,6 +16,7 @@ from mbexec.core.config import Layer
 from mbexec.core.errors import ConfigError, InputError
 from mbexec.core.geometry import Fragment, check_apart
 from mbexec.core.jobfile import CHEMISTRY, check, from_job
+from mbexec.core.qcschema import check_charges, check_fragments, check_real, check_states, check_written, shown
 
 if TYPE_CHECKING:
     from qcelemental.models.v2 import Molecule
@@ -66,6 +67,7 @@ def _from_qcschema(given: Any) -> ManyBodyInput:
         return given
     if not isinstance(given, dict):
         return _as_v2(given)
+    check_written(given)
     given = _with_multiplicities(given)
     try:
         return ManyBodyInput(**given)
@@ -93,28 +95,23 @@ def _as_v2(model: Any) -> ManyBodyInput:
 def _checked(spec: ManyBodyInput) -> ManyBodyInput:
     """Refuse what QCElemental lets pass in a molecule that says it is validated, and ghosts: nobody would see them."""
     molecule = spec.molecule
-    nfr = len(molecule.fragments)
-    if strange := [
-        symbol for symbol in molecule.symbols.tolist() if symbol.capitalize() not in qcel.periodictable.E[1:]
-    ]:
-        raise InputError(f"molecule.symbols has {strange[0]!r}, which is not an element.")
-    if not molecule.real.all():
-        ghost = int(molecule.real.argmin())
-        raise InputError(
-            f"Atom {ghost} of the molecule, counted from 0, is a ghost; leave ghosts out, "
-            "those that bsse_type asks for are put in as needed."
-        )
-    if flat := [atoms for atoms in molecule.fragments if np.ndim(atoms) != 1]:
-        raise InputError(f"molecule.fragments must be lists of atom numbers, but one is {flat[0]!r}.")
-    if [int(atom) for atoms in molecule.fragments for atom in atoms] != list(range(len(molecule.symbols))):
-        raise InputError("The fragments' atoms are not in the order of the molecule; sort the atoms by fragment.")
-    for name in ("fragment_charges", "fragment_multiplicities"):
-        if len(getattr(molecule, name)) != nfr:
-            raise InputError(f"molecule.{name} has {len(getattr(molecule, name))} entries for {nfr} fragments.")
+    if strange := [symbol for symbol in molecule.symbols.tolist() if symbol not in qcel.periodictable.E[1:]]:
+        near = f"; write {strange[0].title()}" if strange[0].title() in qcel.periodictable.E[1:] else ""
+        raise InputError(f"molecule.symbols has {strange[0]!r}, which is not an element{near}.")
+    check_real(molecule.real)
+    check_fragments(molecule.fragments, len(molecule.symbols))
+    names = ("fragment_charges", "fragment_multiplicities")
+    check_states({name: getattr(molecule, name) for name in names}, molecule.fragments)
     if not np.isfinite(molecule.geometry).all():
         atom = int(np.argwhere(~np.isfinite(molecule.geometry))[0, 0])
         raise InputError(f"molecule.geometry of atom {atom}, counted from 0, is not three finite numbers.")
     check_apart(molecule.symbols.tolist(), molecule.geometry)
+    for label, chemistry in spec.specification.specification.items():
+        where = f"specification.specification[{label!r}]"
+        if not chemistry.program:
+            raise InputError(f"{where}.program = {chemistry.program!r} must be the name of a program.")
+        if not isinstance(chemistry.keywords, Mapping):
+            raise InputError(f"{where}.keywords = {shown(chemistry.keywords)} must be a table.")
     return spec
 
 
@@ -130,11 +127,7 @@ def _check_electrons(molecule: Molecule) -> None:
     for number, (atoms, charge, multiplicity) in enumerate(parts, start=1):
         symbols = tuple(molecule.symbols[atoms].tolist())
         Fragment(symbols, molecule.geometry[atoms], charge, int(multiplicity)).checked_multiplicity(number)
-    if abs(sum(molecule.fragment_charges) - molecule.molecular_charge) > 1e-6:
-        raise InputError(
-            f"molecule.molecular_charge is {molecule.molecular_charge:g}, but the charges of the fragments add up to "
-            f"{sum(molecule.fragment_charges):g}; correct one of them."
-        )
+    check_charges(molecule.fragment_charges, molecule.molecular_charge)
     high_spin = sum(multiplicity - 1 for multiplicity in molecule.fragment_multiplicities) + 1
     if molecule.molecular_multiplicity != high_spin:
         warnings.warn(
@@ -146,9 +139,9 @@ def _check_electrons(molecule: Molecule) -> None:
 
 def _first_problem(error: Exception) -> str:
     if not isinstance(error, pydantic.ValidationError):
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first['input']!r:.80})."
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {shown(first['input'])})."
 
 
 def _with_multiplicities(given: dict[str, Any]) -> dict[str, Any]:
