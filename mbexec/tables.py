@@ -200,7 +200,7 @@ def _converged(plan: Plan, label: str) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number > 1)}"
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _own(settings: TaskSettings) -> dict[str, Any]:

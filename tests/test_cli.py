@@ -527,3 +527,11 @@ def test_output_into_a_pipe_goes_through_it(jobfile, tmp_path):
     reader.join(timeout=30)
     assert pipe.is_fifo()
     assert json.loads(received[0])["success"] is True
+
+
+def test_nothing_to_run(jobfile):
+    """Interaction data of monomers needs no fragment calculation, and the summary says so."""
+    words = ["run", "-q", str(jobfile), "--set", "mbe.bsse_type=cp", "--set", "mbe.max_nbody=1"]
+    done = CliRunner().invoke(cli.main, words)
+    assert done.exit_code == 0
+    assert "0 fragment calculations run on serial" in done.stdout
