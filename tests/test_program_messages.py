@@ -177,6 +177,8 @@ def test_gist_of_anything(text):
 
 
 def test_kind():
-    """Failures that differ in numbers alone are of one kind."""
+    """Failures that differ in numbers or paths alone are of one kind."""
     assert kind("not converged: -5.06e-02 E_h after 3") == kind("not converged: 1E+3 E_h after 12")
+    assert kind("No such file or directory: '/tmp/x/tmpa_b'") == kind("No such file or directory: '/tmp/x/tmpzu'")
     assert kind("no element 'U'") != kind("no element 'Pu'")
+    assert kind("no hf/a") != kind("no hf/b")

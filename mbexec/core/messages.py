@@ -20,6 +20,7 @@ _ECHO = re.compile(r"ARMCI|MPI_ABORT|ORTE_|Open MPI")
 # Where NWChem stumbled over its input.
 _PLACE = re.compile(r"current input line\s*:\s*\n\s*\d+: +(\S.*)")
 _CODE = re.compile(r"\s{3,}-?\d+\s*$")
+_PATH = re.compile(r"(?<!\w)/\S+")  # each calculation has a scratch folder of its own
 _NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?", re.IGNORECASE)
 _SHOWN = 3
 
@@ -44,8 +45,8 @@ def gist(message: str) -> str:
 
 
 def kind(message: str) -> str:
-    """The gist without its numbers: failures that differ in nothing else are of one kind."""
-    return _NUMBER.sub("#", gist(message))
+    """The gist without its numbers and paths: failures that differ in nothing else are of one kind."""
+    return _NUMBER.sub("#", _PATH.sub("#", gist(message)))
 
 
 def _of_output(text: str) -> str:
