@@ -15,6 +15,8 @@ from mbexec.core.context import Cluster
 from mbexec.core.engine import read_job
 from mbexec.core.potential import ModelPotential
 from tests.oracle import assert_equal
+from tests.oracles import assert_same as assert_fields_equal
+from tests.oracles import comparable
 from tests.systems import HELIUM_TETRAMER, IONS, PYSCF, RADICALS, WATER_TRIMER, argon, job
 
 
@@ -130,6 +132,32 @@ def test_nothing_to_compute_is_zero():
     found = mbexec.run(tables, executor="loky")
     assert len(found.plan) == 0
     assert found.result.return_result.tolist() == np.zeros((8, 3)).tolist()
+
+
+@pytest.mark.qc
+@pytest.mark.parametrize("driver", ["energy", "gradient"])
+def test_cluster_results_are_qcmanybodys(driver, monkeypatch):
+    """With the protocol "all", every AtomicResult: of it QCManyBody leaves out the program's name."""
+    from mbexec_tblite import TBLiteHarness
+    from qcengine.programs.base import programs
+
+    monkeypatch.setitem(programs, "tblite", TBLiteHarness())
+    program = {"program": "tblite", "method": "gfn2-xtb"}
+    tables = job(WATER_TRIMER, bsse=["nocp"], driver=driver, max_nbody=2, program=program, cluster_results="all")
+    ours, theirs = both(tables)
+    mine, other = ours.result.cluster_results, theirs.cluster_results
+    assert sorted(mine) == sorted(other)
+    for label, result in other.items():
+        left, right = comparable(mine[label]), comparable(result)
+        assert right["input_data"]["specification"].pop("program") == ""
+        assert left["input_data"]["specification"].pop("program") == "tblite"
+        assert_fields_equal(left, right)
+
+
+def test_cluster_results_are_left_out():
+    """Without the protocol there are none on either side."""
+    ours, theirs = both(job(argon(2)))
+    assert ours.result.cluster_results == theirs.cluster_results == {}
 
 
 def test_text_table_is_qcmanybodys():
