@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import qcelemental as qcel
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from qcelemental.models.v2 import AtomicInput, Molecule
 from qcmanybody.models.v2 import ManyBodyInput
 
 import mbexec
-from mbexec import ConfigError, InputError
+from mbexec import ConfigError, InputError, MbexecError
 from mbexec.core.engine import read_job
 from mbexec.core.geometry import check_apart, parse_geometry, read_xyz
 from tests.systems import WATER_TRIMER, argon, job
@@ -533,7 +533,7 @@ LJ = {"program": "model-potential", "method": "lj"}
         ),
         *(
             ("mbe.bsse_type", value, '"nocp", "cp" or "vmfc", or a list of them')
-            for value in ("cpp", ["cp", 5], 5, [], None)
+            for value in ("cpp", ["cp", 5], ["cp", None], 5, [], None)
         ),
         *(("mbe.driver", value, '"energy" or "gradient" or "hessian"') for value in ("energies", 5, ["energy"])),
         *(("mbe.max_nbody", value, "a whole number from 1 up") for value in (0, -1, 2.0, "2", "all", True, None)),
@@ -832,6 +832,11 @@ STATES = "must be a list of whole numbers, one a fragment (3)."
             id="no treatment",
         ),
         pytest.param(
+            changed(*KEYWORDS, "bsse_type", value=[None]),
+            "specification.keywords.bsse_type = [None] must be nocp, cp or vmfc, or a list of them.",
+            id="a treatment that is nothing",
+        ),
+        pytest.param(
             changed(*KEYWORDS, "bsse_type", value=[]),
             "bsse_type is empty; allowed are nocp, cp and vmfc.",
             id="no treatments",
@@ -899,8 +904,13 @@ STATES = "must be a list of whole numbers, one a fragment (3)."
         ),
         pytest.param(
             changed("molecule", "real", value=[True]),
-            "molecule.real = [True] must be true or false for each of 3 atoms.",
+            "molecule.real = [True] must be a list with one entry for each of 3 atoms.",
             id="too few say whether they are real",
+        ),
+        pytest.param(
+            changed("molecule", "masses", value=3),
+            "molecule.masses = 3 must be a list of numbers, one for each of 3 atoms.",
+            id="one mass",
         ),
         pytest.param(
             changed("molecule", "fragments", value=[[1], [0], [2]]),
@@ -1015,6 +1025,42 @@ def test_a_model_with_half_a_charge_or_spin(tables, name, value):
     message = refused(spec.model_copy(update={"molecule": molecule}))
     assert message.startswith(f"molecule.{name} = [")
     assert message.endswith(STATES)
+
+
+JUNK = [None, 3, -1, 1.5, "x", "", [], {}, [None], {"a": 1}, float("nan"), True, [[]], b"x", 10**30, "\0", [1, 2]]
+STARTS = {
+    "QCSchema": plain(mbexec.plan(job(argon(3), driver="gradient", max_nbody=2, cluster_results="all")).spec),
+    "a job": job(argon(3), max_nbody=2, cluster_results="all", run={"executor": "serial", "workers": 1}),
+}
+STARTS["QCSchema that does not say it is validated"] = {
+    **STARTS["QCSchema"],
+    "molecule": {**STARTS["QCSchema"]["molecule"], "validated": False},
+}
+
+
+def paths(value, path=()):
+    """Where something stands, in tables and at the beginning of lists."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value[:2] if isinstance(value, list) else ())
+    for key, below in entries:
+        yield (*path, key)
+        yield from paths(below, (*path, key))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("start", STARTS)
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_at_a_key(start, data):
+    """Anything in the place of anything: a plan, or one sentence of mbexec's."""
+    given = copy.deepcopy(STARTS[start])
+    path = data.draw(st.sampled_from(list(paths(given))))
+    changed(*path, value=data.draw(st.sampled_from(JUNK)))(given)
+    said = ""
+    try:
+        mbexec.plan(given)
+    except MbexecError as error:
+        said = str(error)
+    assert "\n" not in said
 
 
 def test_a_total_multiplicity_that_nobody_computes(tables):

@@ -28,7 +28,8 @@ def _is_list(value: Any, test: Callable[[Any], bool]) -> bool:
 
 
 def _is_treatments(value: Any) -> bool:
-    return _is_list([value] if isinstance(value, str) else value, lambda v: str(v).lower() in BsseEnum.__members__)
+    treatments = [value] if isinstance(value, str) else value
+    return _is_list(treatments, lambda v: isinstance(v, str) and v.lower() in BsseEnum.__members__)
 
 
 def _is_fragments(value: Any) -> bool:

@@ -38,13 +38,7 @@ def _check_specification(specification: Mapping[str, Any]) -> None:
     _check(specification, where, "specification", words, lambda value: isinstance(value, Mapping))
     if isinstance(keywords := specification.get("keywords"), Mapping):
         words = "nocp, cp or vmfc, or a list of them"
-        _check(
-            keywords,
-            "specification.keywords",
-            "bsse_type",
-            words,
-            lambda value: isinstance(value, str) or _is_list(value),
-        )
+        _check(keywords, "specification.keywords", "bsse_type", words, _is_texts)
 
 
 def _check(table: Mapping[str, Any], where: str, key: str, words: str, test: Callable[[Any], bool]) -> None:
@@ -63,9 +57,13 @@ def _check_molecule(molecule: Mapping[str, Any]) -> None:
     words = f"three finite numbers for each of {nat} atoms, in a0"
     _check(molecule, "molecule", "geometry", words, lambda value: _is_numbers(value, 3 * nat))
     check_apart(list(map(str, molecule["symbols"])), np.asarray(molecule["geometry"], dtype=np.float64).reshape(-1, 3))
+    words = f"a list with one entry for each of {nat} atoms"
+    for key in ("real", "atom_labels"):
+        _check(molecule, "molecule", key, words, lambda value: value is None or (_is_list(value) and len(value) == nat))
+    words = f"a list of numbers, one for each of {nat} atoms"
+    for key in ("masses", "mass_numbers", "atomic_numbers"):
+        _check(molecule, "molecule", key, words, lambda value: value is None or _is_numbers(value, nat))
     if molecule.get("real") is not None:
-        words = f"true or false for each of {nat} atoms"
-        _check(molecule, "molecule", "real", words, lambda value: _is_list(value) and len(value) == nat)
         check_real(molecule["real"])
     for key in ("molecular_charge", "molecular_multiplicity"):
         _check(molecule, "molecule", key, "a whole number", lambda value: value is None or _is_wholes(value, 1))
@@ -125,6 +123,10 @@ def check_charges(charges: Sequence[float], total: float) -> None:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, str) or (_is_list(value) and all(isinstance(word, str) for word in value))
 
 
 def _is_group(value: Any) -> bool:
