@@ -81,7 +81,10 @@ def test_random_errors_are_tried_again():
 @pytest.mark.parametrize(
     ("program", "words"),
     [
-        ("pycsf", "No program named 'pycsf' is known. QCEngine knows: adcc, "),
+        ("pycsf", "No program named 'pycsf' is known. Did you mean pyscf? QCEngine knows: adcc, "),
+        ("modelpotential", "No program named 'modelpotential' is known. Did you mean model-potential? QCEngine knows:"),
+        ("nwchme", "No program named 'nwchme' is known. Did you mean nwchem? QCEngine knows:"),
+        ("zzz", "No program named 'zzz' is known. QCEngine knows:"),
         ("molpro", "The program 'molpro' is not installed here."),
     ],
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 from mbexec.core.errors import ProgramError
@@ -21,6 +23,7 @@ _INSTALL = {
     "s-dftd3": "pip install dftd3",
     "xtb": "pip install xtb",
 }
+_OURS = ("model-potential", "pyscf", "tblite")  # programs that are not QCEngine's; the last two in distributions
 _FIRST_PSI4 = "1.4a2.dev160"
 
 
@@ -73,17 +76,24 @@ def _advice(name: str, target: str) -> str:
 def _engine_harness(name: str) -> Any:
     if not have_engine():
         raise ProgramError(
-            f"The program {name!r} runs through QCEngine, which is not installed. "
+            f"The program {name!r} runs through QCEngine, which is not installed.{_near(name, _OURS)} "
             "Install it with: pip install 'mbexec[qcengine]'"
         )
     from qcengine.programs.base import programs
 
     if name.lower() not in programs:
         raise ProgramError(
-            f"No program named {name!r} is known. QCEngine knows: {', '.join(sorted(programs))}. "
+            f"No program named {name!r} is known.{_near(name, [*_OURS, *programs])} "
+            f"QCEngine knows: {', '.join(sorted(programs))}. "
             f"If mbexec has a distribution for it, install that with: pip install mbexec-{name}"
         )
     return programs[name.lower()]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """A question that offers the known name most like `name`, with a space before it; nothing if none is."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {found[0]}?" if found else ""
 
 
 def _check_psi4(harness: Any) -> None:
