@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from loky_cases import bits, failures, job, scratch, soon
-from mbexec_loky import slots
+from mbexec_loky import slots, worker
 
 import mbexec
 from mbexec import ConfigError, ExecutorError
@@ -132,6 +132,17 @@ def test_a_worker_that_can_not_get_ready_says_why(toys, monkeypatch):
         mbexec.run(toys.job())
     monkeypatch.delenv("ONLY_IN")
     assert mbexec.run(toys.job()).result.success
+
+
+def test_an_error_that_can_not_travel_is_told_in_words():
+    """Others travel as they are, for the parent to chain."""
+
+    class LocalError(Exception):
+        pass
+
+    sent = worker._portable(LocalError("of a class that no other process knows"))
+    assert str(sent) == "LocalError: of a class that no other process knows"
+    assert worker._portable(error := OSError("a plain one")) is error
 
 
 def test_workers_that_all_die_at_once_are_given_up(monkeypatch):
