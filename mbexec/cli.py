@@ -20,10 +20,10 @@ from mbexec.core import engine
 from mbexec.core.config import layers, parse_value, read_config
 from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import ConfigError, ExecutorError
+from mbexec.core.host import node_settings
 from mbexec.core.logs import configure
 from mbexec.core.manager import installed_plugins
 from mbexec.core.opening import open_spec
-from mbexec.core.program import node_settings
 from mbexec.stopping import INTERRUPTED, run_until_stopped
 
 if TYPE_CHECKING:

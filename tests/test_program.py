@@ -8,8 +8,9 @@ import pytest
 import mbexec
 from mbexec import ConfigError, ProgramError, TaskError
 from mbexec.core.engine import _context, make_plan, read_job
+from mbexec.core.host import describe_host
 from mbexec.core.limits import limited_threads
-from mbexec.core.program import Programs, _describe_host, run_task
+from mbexec.core.program import Programs, run_task
 from tests.programs import Flaky
 from tests.systems import PYSCF, WATER_TRIMER, argon, job
 
@@ -144,7 +145,7 @@ def test_qcengines_host_description_is_made_whole(left, monkeypatch):
     from qcengine import config
 
     monkeypatch.setattr(config, "_global_values", left)
-    _describe_host()
+    describe_host()
     assert {"ncores", "memory", "cpu_brand", "username"} <= config._global_values.keys()
     assert config._global_values["hostname"] != "half"
 
@@ -160,7 +161,7 @@ def test_an_interrupted_host_description_leaves_nothing_behind(monkeypatch):
     monkeypatch.setattr(config, "_global_values", None)
     monkeypatch.setattr(config, "get_global", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        _describe_host()
+        describe_host()
     assert config._global_values is None
 
 

@@ -38,7 +38,7 @@ class Together(ProgramHarness):
 
 qcengine.register_program(Together())
 if sys.argv[1] == "unguarded":
-    program._describe_host = lambda known: None
+    program.describe_host = lambda known: None
 atoms = "\\n--\\n".join(f"He 0 0 {3 * i}" for i in range(NTHREADS))
 found = mbexec.run(
     {

@@ -21,12 +21,12 @@ from mbexec.core.context import Cluster, Context, alternative_label
 from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import PluginError
 from mbexec.core.ghosts import settle_ghosts
+from mbexec.core.host import node_settings
 from mbexec.core.limits import limited_threads
 from mbexec.core.loop import Run, blamed, entered
 from mbexec.core.manager import find_plugin, harnesses, host
 from mbexec.core.metrics import RunReport
 from mbexec.core.opening import open_spec
-from mbexec.core.program import node_settings
 from mbexec.core.safety import refuse_mixed, refuse_unsafe
 from mbexec.core.settings import RunConfig
 from mbexec.core.types import Plan

@@ -1,7 +1,7 @@
 """Running one fragment: its molecule cut out of the cluster, its program called, its numbers taken.
 
-The only place, with :mod:`mbexec.core.harness`, that knows QCEngine. A worker makes :class:`Programs` of its context
-once and then calls :func:`run_task` for each task.
+The only place, with :mod:`mbexec.core.harness` and :mod:`mbexec.core.host`, that knows QCEngine. A worker makes
+:class:`Programs` of its context once and then calls :func:`run_task` for each task.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import asdict, define, evolve, field, frozen
 
 from mbexec.core.context import Context, alternative_label
-from mbexec.core.errors import ConfigError, ProgramError
-from mbexec.core.harness import find_harness, have_engine, is_engine
+from mbexec.core.errors import ProgramError
+from mbexec.core.harness import find_harness, is_engine
+from mbexec.core.host import describe_host, host_description, task_config
 from mbexec.core.types import Task, TaskError, TaskResult
 
 if TYPE_CHECKING:
     from mbexec.core.settings import TaskSettings
 
-__all__ = ["Programs", "node_settings", "run_task"]
+__all__ = ["Programs", "run_task"]
 
 _SHAPES = {"energy": 0, "gradient": 1, "hessian": 2}
 _lock = threading.RLock()
@@ -74,7 +74,7 @@ class Programs:
             engine = [h for h in self._harnesses.values() if is_engine(h)]
             foreign = any(name not in self.context.harnesses for name in names)
             if engine and (foreign or self.context.bodies or self.context.host):
-                _describe_host(self.context.host)
+                describe_host(self.context.host)
             everyone = [(0, self.context.task), *self.context.task_of.items()]
             self._configs = {nbody: self._config(task, bool(engine)) for nbody, task in everyone}
 
@@ -82,22 +82,16 @@ class Programs:
         """What a harness is given; the worker's own scratch directory takes the place of the one for all."""
         if self.scratch is not None and task.scratch_directory == self.context.task.scratch_directory:
             task = evolve(task, scratch_directory=self.scratch)
-        return _task_config(task) if engine else task
+        return task_config(task) if engine else task
 
     def portable(self) -> Context:
         """The context with what only this process has: harnesses registered with QCEngine at run time, and its host."""
         engine = {name: harness for name, harness in self._harnesses.items() if is_engine(harness)}
         if not engine:
             return self.context
-        from qcengine import config
-
         registered = {name: h for name, h in engine.items() if not type(h).__module__.startswith("qcengine.")}
-        whole = config._global_values is not None and "cpu_brand" in config._global_values
-        return evolve(
-            self.context,
-            harnesses={**registered, **self.context.harnesses},
-            host=dict(config._global_values) if whole else None,
-        )
+        harnesses = {**registered, **self.context.harnesses}
+        return evolve(self.context, harnesses=harnesses, host=host_description())
 
     def run(self, task: Task, alternative: int = 0) -> tuple[dict[str, Any], TaskError | None, bytes | None]:
         """Numbers, error and body of one task, with the model chemistry as given or an alternative to it."""
@@ -250,58 +244,3 @@ def _further(answer: Any, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, An
             raise ProgramError(f"The program reports success but gives no {name}, which mbe.properties asks for.")
         found[name] = np.array(value, dtype=np.float64).reshape(shape) if shape else float(value)
     return found
-
-
-def _describe_host(known: Mapping[str, Any] | None = None) -> None:
-    """Fill QCEngine's host description before anyone shares it: it does so step by step, and threads see it half full.
-
-    One that was left half full (an interrupted or failed first call) is made anew.
-    """
-    from qcengine import config
-
-    if config._global_values is not None and "cpu_brand" not in config._global_values:
-        config._global_values = None
-    if config._global_values is None and known is not None:
-        config._global_values = dict(known)
-    try:
-        config.get_global()
-    except BaseException:
-        config._global_values = None
-        raise
-
-
-def _task_config(task: TaskSettings) -> Any:
-    """QCEngine's TaskConfig for our settings, with what `qcengine.yaml` says of MPI."""
-    from qcengine.config import NODE_DESCRIPTORS, TaskConfig, get_config
-
-    given = task.as_qcengine()
-    if NODE_DESCRIPTORS or task.nnodes > 1:
-        _describe_host()
-        return get_config(task_config=given)
-    return TaskConfig(**given, mpiexec_command=None)
-
-
-def node_settings() -> dict[str, Any]:
-    """What `qcengine.yaml` says of this host: ncores, memory, retries, scratch_directory; empty without it.
-
-    Raises
-    ------
-    ConfigError
-        If QCEngine can't read it.
-    """
-    if not have_engine():
-        return {}
-    try:
-        from qcengine.config import NODE_DESCRIPTORS
-    except Exception as error:
-        raise ConfigError(f"qcengine.yaml can't be read: {' '.join(str(error).split())}") from error
-    node = next((n for n in NODE_DESCRIPTORS.values() if fnmatch(socket.gethostname(), n.hostname_pattern)), None)
-    if node is None:
-        return {}
-    found = {
-        "ncores": node.ncores and node.ncores // node.jobs_per_node,
-        "memory": node.memory and round(node.memory * (1 - node.memory_safety_factor / 100) / node.jobs_per_node, 3),
-        "retries": node.retries or None,
-        "scratch_directory": node.scratch_directory,
-    }
-    return {key: value for key, value in found.items() if value is not None}
