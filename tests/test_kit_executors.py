@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -365,3 +367,18 @@ def test_the_toy_by_name_in_a_job(tables):
     found = mbexec.run(tables)
     assert {error["error_type"] for error in found.result.error.extras["failed"]} == {"random_error"}
     assert found.result.error.error_message.endswith("The toy fails as it was asked to: random_error.")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_whatever_start_method_the_parent_has(method):
+    """The built-in executors keep every rule in a process that is set to another one than fork."""
+    script = f"""
+import multiprocessing
+from mbexec.testing.__main__ import main
+multiprocessing.set_start_method({method!r})
+problem = main(["serial", "threads", "asyncio"])
+assert problem is None, problem
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("the_same_bits_as_serial") == 3

@@ -1,5 +1,7 @@
 """Whether the loky executor keeps its contract: a test for each rule of the conformance kit."""
 
+import subprocess
+import sys
 import unittest
 
 import pytest
@@ -15,3 +17,20 @@ def test_loky_keeps_every_rule(rule):
         rule(Loky)
     except unittest.SkipTest as why:
         raise AssertionError(f"skipped: {why}") from why
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_whatever_start_method_the_parent_has(method):
+    """The whole kit in a process that is set to another one than fork; it is set so afterwards, too."""
+    script = f"""
+import multiprocessing
+from mbexec.testing.__main__ import main
+multiprocessing.set_start_method({method!r})
+problem = main(["loky"])
+assert problem is None, problem
+assert multiprocessing.get_start_method() == {method!r}
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+    assert done.stdout.count("kept") == len(EXECUTOR_RULES)
