@@ -120,6 +120,20 @@ def test_what_nobody_has_can_not_be_read(given):
         graph.run(RunContext(given, ""))
 
 
+def test_reducers_are_for_fields_that_there_are():
+    """A misspelt one would reduce nothing. Keys of dicts and of metadata may be put there by nodes."""
+    graph = Graph(reducers={"vaule": operator.add})
+    graph.add(setting(value=1), name="a")
+    with pytest.raises(
+        GraphError, match=r"^reducers has 'vaule', which is no field of the state. Did you mean 'value'"
+    ):
+        graph.run(RunContext(Data(), ""))
+    run(graph.run(RunContext({"value": 0}, "")))
+    graph = Graph(reducers={"metadata['count']": operator.add, "value": operator.add})
+    graph.add(setting(value=1), name="a")
+    assert run(graph.run(RunContext(Data(), ""))).is_success
+
+
 def test_properties_can_be_read():
     """And whatever else the class of the state has."""
 

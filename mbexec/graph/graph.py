@@ -153,12 +153,12 @@ class Graph(Generic[StateT]):
         places = {name: place for place, name in enumerate(order)}
         members = [self._members[name] for name in order]
         indices = [sorted(places[needed] for needed in needs[name]) for name in order]
-        self._check_reads(ctx)
+        self._check_names(ctx)
         run = GraphRun(members, indices, ctx, self.reducers)
         return Scheduler(run, self.limits, max_concurrent, self.max_steps)
 
-    def _check_reads(self, ctx: RunContext[StateT]) -> None:
-        """What is misspelt would make no dependency, without a word."""
+    def _check_names(self, ctx: RunContext[StateT]) -> None:
+        """What is misspelt would make no dependency and reduce nothing, without a word."""
         known = {str(field) for field in fields_of(ctx)}.union(*(m.writes or () for m in self._members.values()))
         for member in self._members.values():
             for name in member.reads:
@@ -167,6 +167,9 @@ class Graph(Generic[StateT]):
                         f"{member.name} reads {name!r}, which the state does not have and no node says that it writes."
                         f"{_hint(name, known)}"
                     )
+        for name in () if type(ctx.state) is dict else self.reducers:  # keys of a dict may yet come
+            if name not in known and not name.startswith("metadata["):
+                raise GraphError(f"reducers has {name!r}, which is no field of the state.{_hint(name, known)}")
 
     def _needs(self) -> dict[str, set[str]]:
         """What each node depends on: what it names, and who writes what it reads."""
