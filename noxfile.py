@@ -53,7 +53,8 @@ def lowest(session: nox.Session) -> None:
 
 def _dependencies(path: Path) -> list[str]:
     project = tomllib.loads((path / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project.get("optional-dependencies", {}).get("qcengine", [])]
+    extras = {name: lines for name, lines in project.get("optional-dependencies", {}).items() if name != "dev"}
+    return [*project["dependencies"], *(line for lines in extras.values() for line in lines)]
 
 
 @nox.session

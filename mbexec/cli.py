@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.status import Status
 
 from mbexec import MbexecError, RunResult
 from mbexec.core import engine
@@ -24,17 +25,15 @@ from mbexec.core.host import node_settings
 from mbexec.core.logs import configure
 from mbexec.core.manager import installed_plugins
 from mbexec.core.opening import open_spec
+from mbexec.core.settings import RunSettings
 from mbexec.stopping import INTERRUPTED, run_until_stopped
-
-if TYPE_CHECKING:
-    from qcmanybody.models.v2 import ManyBodyInput
-
-    from mbexec.core.settings import RunConfig
 
 __all__ = ["main"]
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 _DEFAULTS = {"run.reporters": ["progress"]}
+
+T = TypeVar("T")
 
 
 class _Commands(click.Group):
@@ -112,23 +111,23 @@ def run(
         job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS, to_run=True
     )
     stop = threading.Event()
-    found = _run(spec, config, stop)
+    found = _until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
     if stop.is_set() and not found.result.success:
         done = sum(level.executed + level.reused - level.failed for level in found.report.levels)
         click.echo(f"Interrupted: {done} of {len(found.plan)} fragment calculations are done.", err=True)
         sys.exit(INTERRUPTED)
     try:
         if output is not None:
-            _write(output, found.result)
+            _write(output, found.result.serialize("json"))
     finally:
         _show(found)
     sys.exit(DONE if found.result.success else FAILED)
 
 
-def _run(spec: ManyBodyInput, config: RunConfig, stop: threading.Event) -> RunResult:
-    """The run, which sets `stop` when it is told to stop."""
+def _until_stopped(job: Callable[[], T], stop: threading.Event, grace: float) -> T:
+    """What the job gives, which sets `stop` when it is told to stop."""
     try:
-        return run_until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
+        return run_until_stopped(job, stop, grace)
     except MbexecError as error:
         if stop.is_set():  # its workers were killed
             raise KeyboardInterrupt from error
@@ -151,15 +150,15 @@ def _check_output(path: Path) -> None:
     raise click.BadParameter(problem, param_hint="--output")
 
 
-def _write(path: Path, result: Any) -> None:
+def _write(path: Path, text: str) -> None:
     """Whole or not at all; where a link leads, and into a device or a pipe as it is."""
     target = path.resolve()
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         if target.exists() and not target.is_file():
-            target.write_text(result.serialize("json"), encoding="utf-8")
+            target.write_text(text, encoding="utf-8")
             return
-        partial.write_text(result.serialize("json"), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         if target.exists():
             shutil.copymode(target, partial)
         partial.replace(target)
@@ -214,3 +213,69 @@ def plugins(job: Path | None) -> None:
     tables_of_job = open_spec(job if job is not None else {})[1]
     config = read_config(layers(tables_of_job, {}, _DEFAULTS), node_settings)
     _console().print(tables.plugins_table(installed_plugins(), config))
+
+
+@main.command()
+@click.option(
+    "-e",
+    "--executor",
+    "executors",
+    multiple=True,
+    metavar="NAME",
+    help="An executor to compare with serial; repeat for more. Otherwise all that are installed.",
+)
+@click.option(
+    "-p",
+    "--program",
+    "programs",
+    multiple=True,
+    metavar="NAME",
+    help="A program to run; repeat for more. Otherwise all that are installed.",
+)
+@click.option("-w", "--workers", type=int, metavar="N", help="How many fragments may run at once.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PAGE.md",
+    help="Write a page in Markdown here, and its plots beside it.",
+)
+def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int | None, output: Path | None) -> None:
+    """Find out whether the installation is right, and which executor is the fastest here.
+
+    Standard systems run on every installed executor with every installed program; results are compared with each
+    other and with what is known of them.
+
+    Exit codes: 0 everything agrees, 1 something does not, 2 bad input, 130 interrupted.
+    """
+    from mbexec import tables
+    from mbexec.validation import page, plots, standard_systems, validate
+
+    if output is not None:
+        _check_output(output)
+        plots.check_library()
+    stop = threading.Event()
+    with Console(stderr=True).status("") as status:
+        tell = partial(_tell, stop, status)
+        job = partial(validate, standard_systems(programs), executors, workers, tell)
+        found = _until_stopped(job, stop, RunSettings().grace)
+    for sheet in page.sheets(found):
+        _console().print(tables.sheet(sheet.title, sheet.columns, sheet.groups, sheet.left))
+    for note in page.notes(found):
+        _console().print(note, highlight=False, markup=False)
+    for path, text in (page.files(found, output) if output else {}).items():
+        _write(path, text)
+    for problem in found.problems:
+        click.echo(f"Wrong: {problem}", err=True)
+    click.echo(page.verdict(found))
+    sys.exit(FAILED if found.problems else DONE)
+
+
+def _tell(stop: threading.Event, status: Status, line: str) -> None:
+    """What is about to run; nothing is if the command was told to stop."""
+    if stop.is_set():
+        raise KeyboardInterrupt
+    if status.console.is_terminal:
+        status.update(line)
+    else:
+        click.echo(line, err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from mbexec.core.settings import RunConfig, TaskSettings
     from mbexec.core.types import Plan
 
-__all__ = ["amplification_table", "failures", "plan_table", "plugins_table", "results", "settings_table", "summary"]
+__all__ = [
+    "amplification_table",
+    "failures",
+    "plan_table",
+    "plugins_table",
+    "results",
+    "settings_table",
+    "sheet",
+    "summary",
+]
 
 _TREATMENTS = {
     "nocp": "no counterpoise correction (nocp)",
@@ -40,6 +49,16 @@ def _table(*columns: str, title: str | None = None, left: int = 1) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for place, name in enumerate(columns):
         table.add_column(name, justify="left" if place < left else "right", overflow="fold")
+    return table
+
+
+def sheet(title: str, columns: Sequence[str], groups: Iterable[Iterable[Sequence[str]]], left: int) -> Table:
+    """Rows of text in groups; the first `left` columns are text, the rest numbers. Headings are as narrow as can be."""
+    table = _table(*(column.replace(" ", "\n", 1) for column in columns), title=title, left=left)
+    for rows in groups:
+        for row in rows:
+            table.add_row(*map(Text, row))
+        table.add_section()
     return table
 
 

@@ -115,6 +115,24 @@ class Programs:
         values |= _further(outcome.answer, self.context.properties)
         return values if bas == task.bas else cluster.padded(values, task.frag, task.bas), None, body
 
+    def whole(self, molecule: Any) -> dict[str, Any]:
+        """Numbers of a molecule as it is given, not cut out of the cluster, with the context's only model chemistry.
+
+        Raises
+        ------
+        ProgramError
+            In the program's words, if it fails.
+        """
+        from qcelemental.models.v2 import AtomicInput
+
+        (specification,) = self.context.specifications.values()
+        fixed = molecule.model_copy(update={"fix_com": True, "fix_orientation": True})
+        request = AtomicInput(molecule=fixed, specification=_own(specification))
+        outcome, _ = self._attempts(self.harness(specification.program), request)
+        if outcome.error is not None:
+            raise ProgramError(outcome.error.error_message)
+        return _numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
+
     def harness(self, program: str) -> Any:
         """The harness of a program."""
         return self._harnesses[program.lower()]

@@ -1,0 +1,320 @@
+"""Running systems on executors and comparing what they give.
+
+Each system runs on the serial executor first. What any other executor gives must be the same, bit for bit unless the
+program itself gives other bits each time; and what serial gives is compared with what is known without an expansion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from attrs import define, field, frozen
+
+from mbexec.core import engine
+from mbexec.core.errors import ConfigError, MbexecError, ProgramError
+from mbexec.core.manager import find_plugin, host, installed_plugins
+from mbexec.core.messages import gist
+from mbexec.validation.systems import Check, System, check_alone, check_together
+
+if TYPE_CHECKING:
+    from mbexec.core.engine import RunResult
+    from mbexec.core.metrics import RunReport
+    from mbexec.core.settings import RunConfig
+
+__all__ = ["Executor", "Outcome", "Tried", "Validation", "validate"]
+
+_SERIAL = "serial"
+_CAPABILITIES = ("isolates_processes", "can_kill", "survives_worker_death")
+_TIMED, _MOST = 0.5, 5  # s of wall time, and runs: short ones are repeated, and the fastest one counts
+_REPEATS = 2  # further serial runs, where the bits of another executor are not serial's
+_NOISE = 10  # three runs show less than what may differ
+
+
+@frozen
+class Executor:
+    """An installed executor.
+
+    Attributes
+    ----------
+    name, distribution, version
+        Of the plugin, and where it is from.
+    says
+        What it declares of itself: isolates_processes, can_kill, survives_worker_death.
+    problem
+        Why it can't be used, else None.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    says: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@frozen(eq=False)
+class Tried:
+    """A system on an executor.
+
+    Attributes
+    ----------
+    executor
+        Its name.
+    report
+        What the run cost; None if there was none.
+    start
+        Wall time of a run of the monomers before it, which starts workers and loads the program there, s.
+    difference
+        The greatest difference of any number from serial's; 0.0 means the same bits.
+    spread
+        The greatest difference between repeated serial runs; None if there was no need to know.
+    refused
+        Why the executor does not run this program, else None.
+    problem
+        What is wrong, as a sentence, else None.
+    """
+
+    executor: str
+    report: RunReport | None = None
+    start: float = math.nan
+    difference: float = math.nan
+    spread: float | None = None
+    refused: str | None = None
+    problem: str | None = None
+
+    @property
+    def rate(self) -> float:
+        """Fragment calculations per second of wall time."""
+        return self.report.ntasks / self.report.wall_time if self.report else math.nan
+
+    @property
+    def beyond(self) -> float:
+        """Workers' time for each fragment that its program did not take: handing out, waiting, adding up; s."""
+        if self.report is None:
+            return math.nan
+        inside = sum(level.wall_time for level in self.report.levels)
+        return (self.report.workers * self.report.wall_time - inside) / self.report.ntasks
+
+
+@frozen(eq=False)
+class Outcome:
+    """A system on all executors.
+
+    Attributes
+    ----------
+    system, version
+        What was run, and the program's version.
+    tried
+        On each executor, serial first.
+    checks
+        Of what serial gave.
+    """
+
+    system: System
+    version: str
+    tried: tuple[Tried, ...]
+    checks: tuple[Check, ...] = ()
+
+    def speed(self, tried: Tried) -> float:
+        """How many times as fast as serial; NaN where one of the two did not run."""
+        return tried.rate / self.tried[0].rate
+
+
+@frozen(eq=False)
+class Validation:
+    """Everything that was found.
+
+    Attributes
+    ----------
+    executors
+        Installed ones, serial first.
+    outcomes
+        Of each system whose program is installed.
+    missing
+        Systems whose program is not, and how to install it.
+    checks
+        Of programs against each other.
+    """
+
+    executors: tuple[Executor, ...]
+    outcomes: tuple[Outcome, ...]
+    missing: Mapping[System, str]
+    checks: tuple[Check, ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, a sentence each; empty if the installation is right."""
+        parts: list[Any] = [*self.executors]
+        for outcome in self.outcomes:
+            parts += [*outcome.tried, *outcome.checks]
+        return [part.problem for part in (*parts, *self.checks) if part.problem]
+
+
+def validate(
+    systems: Sequence[System],
+    executors: Sequence[str] = (),
+    workers: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Validation:
+    """Run systems on executors and compare.
+
+    Parameters
+    ----------
+    systems
+        At least one.
+    executors
+        Names; all that are installed if empty. Serial runs in any case.
+    workers
+        How many fragments may run at once; None for what the settings say.
+    tell
+        Called with a line before each run.
+
+    Raises
+    ------
+    PluginNotFoundError
+        If an executor that was named is not installed.
+    """
+    for name in executors:
+        find_plugin(name, "executor")
+    settings = {"task.ncores": 1} | ({} if workers is None else {"run.workers": workers})
+    here = _installed(executors, engine.read_job(systems[0].job, settings)[1])
+    trial = _Trial([each.name for each in here if not each.problem], settings, tell)
+    missing: dict[System, str] = {}
+    outcomes = []
+    for system in systems:
+        try:
+            version = system.harness().get_version()
+        except ProgramError as error:
+            missing[system] = str(error)
+        else:
+            outcomes.append(trial.outcome(system, str(version)))
+    return Validation(tuple(here), tuple(outcomes), missing, tuple(check_together(trial.references)))
+
+
+def _installed(wanted: Sequence[str], config: RunConfig) -> list[Executor]:
+    """Executors that take part, the serial one first, and plugins that can't be imported: they might be executors."""
+    found = []
+    for plugin in installed_plugins():
+        if (plugin.error or "executor" in plugin.roles) and (not wanted or plugin.name in (_SERIAL, *wanted)):
+            problem, says = plugin.error, []
+            try:
+                built = host([(plugin.name, "executor")], config).get_plugin(plugin.name)
+                says = [name for name in _CAPABILITIES if getattr(built, name, False)]
+            except MbexecError as error:
+                problem = str(error)
+            found.append(Executor(plugin.name, plugin.distribution, plugin.version, tuple(says), problem))
+    return sorted(found, key=lambda each: each.name != _SERIAL)
+
+
+@define(eq=False)
+class _Trial:
+    """Runs systems on executors."""
+
+    executors: Sequence[str]
+    settings: Mapping[str, Any]
+    tell: Callable[[str], None]
+    references: dict[System, RunResult] = field(factory=dict)
+
+    def outcome(self, system: System, version: str) -> Outcome:
+        """A system on every executor; on serial alone if there is nothing to compare with."""
+        first, runs = self._try(system, _SERIAL)
+        if not runs:
+            return Outcome(system, version, (first,))
+        self.references[system] = runs[0]
+        expected = _numbers(runs[0])
+        tried = [self._compared(first, system, expected, runs[1:])]
+        for name in self.executors:
+            if name != _SERIAL:
+                one, runs = self._try(system, name)
+                tried.append(self._compared(one, system, expected, runs) if runs else one)
+        return Outcome(system, version, tuple(tried), tuple(self._checks(system)))
+
+    def _try(self, system: System, executor: str) -> tuple[Tried, list[RunResult]]:
+        """The runs, none if something is wrong, and what the fastest of them cost."""
+        where = f"{system.name} on {executor}"
+        self.tell(where)
+        try:
+            start, runs = self._run(system.monomers, executor), self._runs(system, executor)
+        except MbexecError as error:
+            if isinstance(error, ConfigError) and executor != _SERIAL:
+                return Tried(executor, refused=str(error)), []
+            return Tried(executor, problem=f"{where}: {error}"), []
+        fastest = min((found.report for found in runs), key=lambda report: report.wall_time)
+        tried = Tried(executor, fastest, start.report.wall_time)
+        if failed := [found for found in runs if not found.result.success]:
+            return attrs.evolve(tried, problem=f"{where}: {_failure(failed[0])}"), []
+        return tried, runs
+
+    def _runs(self, system: System, executor: str) -> list[RunResult]:
+        runs = [self._run(system, executor)]
+        while sum(found.report.wall_time for found in runs) < _TIMED and len(runs) < _MOST:
+            runs.append(self._run(system, executor))
+        return runs
+
+    def _run(self, system: System, executor: str) -> RunResult:
+        """With the user's settings, but for a store: what was computed before proves nothing."""
+        spec, config = engine.read_job(system.job, {**self.settings, "run.executor": executor})
+        return engine.execute(spec, attrs.evolve(config, run=attrs.evolve(config.run, store=None, reporters=())))
+
+    def _compared(self, tried: Tried, system: System, expected: _Numbers, runs: Sequence[RunResult]) -> Tried:
+        """With the run that differs most from what is expected."""
+        differences = [_difference(expected, _numbers(found)) for found in runs]
+        name, difference, others = max(differences, key=lambda each: each[1], default=(None, 0.0, 0))
+        tried = attrs.evolve(tried, difference=difference)
+        if name is None:
+            return tried
+        spread = self._spread(system, expected)
+        if 0 < spread >= difference / _NOISE:
+            return attrs.evolve(tried, spread=spread)
+        more = f", and so do {others} other numbers" if others else ""
+        repeats = f"repeated serial runs by {spread:.1e}" if spread else "repeated serial runs give the same bits"
+        told = f"{name} differs by {difference:.1e} from serial's{more}; {repeats}."
+        return attrs.evolve(tried, spread=spread, problem=f"{system.name} on {tried.executor}: {told}")
+
+    def _spread(self, system: System, expected: _Numbers) -> float:
+        self.tell(f"{system.name} on {_SERIAL} again, to see if it gives the same bits each time")
+        repeats = [_numbers(self._run(system, _SERIAL)) for _ in range(_REPEATS)]
+        return max(_difference(one, other)[1] for one in repeats for other in (expected, *repeats))
+
+    def _checks(self, system: System) -> list[Check]:
+        try:
+            return list(check_alone(system, self.references[system]))
+        except ProgramError as error:
+            return [Check(system.name, f"the cluster in one piece fails: {gist(str(error))}", math.nan, 0.0)]
+
+
+_Numbers = dict[str, Any]
+
+
+def _failure(found: RunResult) -> str:
+    failed = found.result.error.extras["failed"]
+    first = f"{failed[0]['label']}: {gist(failed[0]['error_message'])}"
+    return f"{len(failed)} of {len(found.plan)} fragment calculations failed, the first of them {first}"
+
+
+def _numbers(found: RunResult) -> _Numbers:
+    """Every number of a result by what it is: of fragments, then of the cluster."""
+    energies = zip(found.plan, found.energies.tolist(), strict=True)
+    named: _Numbers = {f"the energy of {task.label}": energy for task, energy in energies}
+    for label, properties in (found.result.cluster_properties or {}).items():
+        named |= {f"{key} of {label}": value for key, value in properties.model_dump().items()}
+    named |= found.result.properties.model_dump()
+    return {name: np.asarray(value) for name, value in named.items() if not isinstance(value, str)}
+
+
+def _difference(expected: _Numbers, given: _Numbers) -> tuple[str | None, float, int]:
+    """The number that differs most, by how much, and how many others do; infinite where a number is missing."""
+    differing = {}
+    for name in dict.fromkeys([*expected, *given]):
+        one, other = expected.get(name), given.get(name)
+        if one is None or other is None or one.shape != other.shape:
+            differing[name] = math.inf
+        elif one.tobytes() != other.tobytes():
+            differing[name] = float(np.max(np.abs(one - other)))
+    if not differing:
+        return None, 0.0, 0
+    worst = max(differing, key=lambda name: differing[name])
+    return worst, differing[worst], len(differing) - 1
