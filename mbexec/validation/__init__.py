@@ -5,7 +5,8 @@
 :mod:`~mbexec.validation.plots` make of it what people see.
 """
 
-from mbexec.validation.comparison import Executor, Outcome, Tried, Validation, validate
+from mbexec.validation.comparison import validate
+from mbexec.validation.findings import Executor, Outcome, Tried, Validation
 from mbexec.validation.systems import Check, System, argon_cluster, standard_systems
 
 __all__ = [

@@ -7,150 +7,33 @@ program itself gives other bits each time; and what serial gives is compared wit
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
-from attrs import define, field, frozen
+from attrs import define, field
 
 from mbexec.core import engine
 from mbexec.core.errors import ConfigError, MbexecError, ProgramError
 from mbexec.core.manager import find_plugin, host, installed_plugins
 from mbexec.core.messages import gist
+from mbexec.validation.findings import Executor, Outcome, Tried, Validation
 from mbexec.validation.systems import Check, System, check_alone, check_together
 
 if TYPE_CHECKING:
     from mbexec.core.engine import RunResult
-    from mbexec.core.metrics import RunReport
     from mbexec.core.settings import RunConfig
 
-__all__ = ["Executor", "Outcome", "Tried", "Validation", "validate"]
+__all__ = ["validate"]
 
 _SERIAL = "serial"
+_Numbers = dict[str, Any]
 _CAPABILITIES = ("isolates_processes", "can_kill", "survives_worker_death")
 _TIMED, _MOST = 0.5, 5  # s of wall time, and runs: short ones are repeated, and the fastest one counts
 _REPEATS = 2  # further serial runs, where the bits of another executor are not serial's
 _NOISE = 10  # three runs show less than what may differ
-
-
-@frozen
-class Executor:
-    """An installed executor.
-
-    Attributes
-    ----------
-    name, distribution, version
-        Of the plugin, and where it is from.
-    says
-        What it declares of itself: isolates_processes, can_kill, survives_worker_death.
-    problem
-        Why it can't be used, else None.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    says: tuple[str, ...] = ()
-    problem: str | None = None
-
-
-@frozen(eq=False)
-class Tried:
-    """A system on an executor.
-
-    Attributes
-    ----------
-    executor
-        Its name.
-    report
-        What the run cost; None if there was none.
-    start
-        Wall time of a run of the monomers before it, which starts workers and loads the program there, s.
-    difference
-        The greatest difference of any number from serial's; 0.0 means the same bits.
-    spread
-        The greatest difference between repeated serial runs; None if there was no need to know.
-    refused
-        Why the executor does not run this program, else None.
-    problem
-        What is wrong, as a sentence, else None.
-    """
-
-    executor: str
-    report: RunReport | None = None
-    start: float = math.nan
-    difference: float = math.nan
-    spread: float | None = None
-    refused: str | None = None
-    problem: str | None = None
-
-    @property
-    def rate(self) -> float:
-        """Fragment calculations per second of wall time."""
-        return self.report.ntasks / self.report.wall_time if self.report else math.nan
-
-    @property
-    def beyond(self) -> float:
-        """Workers' time for each fragment that its program did not take: handing out, waiting, adding up; s."""
-        if self.report is None:
-            return math.nan
-        inside = sum(level.wall_time for level in self.report.levels)
-        return (self.report.workers * self.report.wall_time - inside) / self.report.ntasks
-
-
-@frozen(eq=False)
-class Outcome:
-    """A system on all executors.
-
-    Attributes
-    ----------
-    system, version
-        What was run, and the program's version.
-    tried
-        On each executor, serial first.
-    checks
-        Of what serial gave.
-    """
-
-    system: System
-    version: str
-    tried: tuple[Tried, ...]
-    checks: tuple[Check, ...] = ()
-
-    def speed(self, tried: Tried) -> float:
-        """How many times as fast as serial; NaN where one of the two did not run."""
-        return tried.rate / self.tried[0].rate
-
-
-@frozen(eq=False)
-class Validation:
-    """Everything that was found.
-
-    Attributes
-    ----------
-    executors
-        Installed ones, serial first.
-    outcomes
-        Of each system whose program is installed.
-    missing
-        Systems whose program is not, and how to install it.
-    checks
-        Of programs against each other.
-    """
-
-    executors: tuple[Executor, ...]
-    outcomes: tuple[Outcome, ...]
-    missing: Mapping[System, str]
-    checks: tuple[Check, ...]
-
-    @property
-    def problems(self) -> list[str]:
-        """What is wrong, a sentence each; empty if the installation is right."""
-        parts: list[Any] = [*self.executors]
-        for outcome in self.outcomes:
-            parts += [*outcome.tried, *outcome.checks]
-        return [part.problem for part in (*parts, *self.checks) if part.problem]
 
 
 def validate(
@@ -183,6 +66,7 @@ def validate(
     here = _installed(executors, engine.read_job(systems[0].job, settings)[1])
     trial = _Trial([each.name for each in here if not each.problem], settings, tell)
     missing: dict[System, str] = {}
+    load = os.getloadavg()[0]
     outcomes = []
     for system in systems:
         try:
@@ -191,7 +75,7 @@ def validate(
             missing[system] = str(error)
         else:
             outcomes.append(trial.outcome(system, str(version)))
-    return Validation(tuple(here), tuple(outcomes), missing, tuple(check_together(trial.references)))
+    return Validation(tuple(here), tuple(outcomes), missing, tuple(check_together(trial.references)), load)
 
 
 def _installed(wanted: Sequence[str], config: RunConfig) -> list[Executor]:
@@ -284,9 +168,6 @@ class _Trial:
             return list(check_alone(system, self.references[system]))
         except ProgramError as error:
             return [Check(system.name, f"the cluster in one piece fails: {gist(str(error))}", math.nan, 0.0)]
-
-
-_Numbers = dict[str, Any]
 
 
 def _failure(found: RunResult) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from attrs import frozen
 
 from mbexec.core.resources import granted_cores
-from mbexec.validation.comparison import Outcome, Tried, Validation
+from mbexec.validation.findings import Outcome, Tried, Validation
 from mbexec.validation.plots import cost_plot, speed_plot
 from mbexec.validation.systems import Check
 
@@ -25,6 +25,7 @@ _ABLE = {
     "survives_worker_death": "survives dead workers",
 }
 _CLOSE = 0.9  # of the fastest one's speed: nothing to choose between
+_BUSY = 0.5  # of the cores
 _HOW = """\
 Each system ran on serial first, then on every other executor, in one process. Before each timed run its monomers ran
 alone: `start` is what that took, with what it costs to start workers and load the program there. Runs that are over in
@@ -143,8 +144,13 @@ def _fastest(found: Validation) -> Sheet:
 
 
 def notes(found: Validation) -> list[str]:
-    """What the tables have no room for: programs to install, refusals, and programs that are not deterministic."""
+    """What the tables have no room for: programs to install, refusals, noise and load."""
     told = list(found.missing.values())
+    cores = granted_cores(os.environ).amount
+    if found.load > _BUSY * cores:
+        told.append(
+            f"The load average was {found.load:.1f} on {cores:.0f} cores before the first run: times mean little."
+        )
     for outcome in found.outcomes:
         for tried in outcome.tried:
             where = f"{outcome.system.name} on {tried.executor}"

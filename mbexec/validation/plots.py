@@ -8,7 +8,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from mbexec.core.errors import ConfigError
-from mbexec.validation.comparison import Outcome, Tried, Validation
+from mbexec.validation.findings import Outcome, Tried, Validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,40 +51,37 @@ def cost_plot(found: Validation) -> str:
 
 def speed_figure(found: Validation) -> Figure:
     """See :func:`speed_plot`."""
-    figure, axes = _dots(found, lambda outcome, tried: outcome.speed(tried), skip=1)
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _dots(found, lambda outcome, tried: outcome.speed(tried))
     workers = max((tried.report.workers for o in found.outcomes for tried in o.tried if tried.report), default=1)
-    axes.axvline(1, color=_COLOURS[0], linewidth=1)
-    axes.annotate("serial", (1, 1), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points")
-    axes.axvline(workers, color="0.6", linewidth=1, linestyle="--")
-    axes.annotate(
-        f"{workers} workers",
-        (workers, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, 3),
-        textcoords="offset points",
-    )
+    axes.axvline(workers, color="0.5", linewidth=1, linestyle="--")
+    named = f"{workers} worker{'s' * (workers > 1)}"
+    axes.text(workers, 1.01, named, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axes.set_xlabel("times as fast as serial")
     return figure
 
 
 def cost_figure(found: Validation) -> Figure:
     """See :func:`cost_plot`."""
-    figure, axes = _dots(found, lambda _, tried: 1e3 * tried.beyond, skip=0)
+    figure, axes = _dots(found, lambda _, tried: 1e3 * tried.beyond)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("workers' time beyond the program, ms per fragment")
     return figure
 
 
-def _dots(found: Validation, value: Callable[[Outcome, Tried], float], skip: int) -> tuple[Figure, Axes]:
-    """A row for each program and a mark for each executor, the first ones left out."""
+def _dots(found: Validation, value: Callable[[Outcome, Tried], float]) -> tuple[Figure, Axes]:
+    """A row for each program and a mark for each executor."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STEADY):
         figure = Figure(figsize=(7.5, 1.4 + 0.42 * len(found.outcomes)), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        for place, executor in list(enumerate(found.executors))[skip:]:
+        for place, executor in enumerate(found.executors):
             points = _points(found, executor.name, value)
             shift = 0.12 * (place - (len(found.executors) - 1) / 2)
             axes.plot(
@@ -98,7 +95,8 @@ def _dots(found: Validation, value: Callable[[Outcome, Tried], float], skip: int
             )
     axes.set_yticks(range(len(found.outcomes)), [outcome.system.name for outcome in found.outcomes])
     axes.set_ylim(len(found.outcomes) - 0.5, -0.5)
-    axes.grid(axis="x", color="0.9")
+    axes.grid(color="0.9")
+    axes.tick_params(axis="y", length=0)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
