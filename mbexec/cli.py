@@ -259,6 +259,7 @@ def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int
         tell = partial(_tell, stop, status)
         job = partial(validate, standard_systems(programs), executors, workers, tell)
         found = _until_stopped(job, stop, RunSettings().grace)
+    _check_stop(stop)
     for sheet in page.sheets(found):
         _console().print(tables.sheet(sheet.title, sheet.columns, sheet.groups, sheet.left))
     for note in page.notes(found):
@@ -271,10 +272,14 @@ def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int
     sys.exit(FAILED if found.problems else DONE)
 
 
-def _tell(stop: threading.Event, status: Status, line: str) -> None:
-    """What is about to run; nothing is if the command was told to stop."""
+def _check_stop(stop: threading.Event) -> None:
     if stop.is_set():
         raise KeyboardInterrupt
+
+
+def _tell(stop: threading.Event, status: Status, line: str) -> None:
+    """What is about to run; nothing is if the command was told to stop."""
+    _check_stop(stop)
     if status.console.is_terminal:
         status.update(line)
     else:

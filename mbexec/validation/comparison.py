@@ -146,17 +146,20 @@ class _Trial:
     def _compared(self, tried: Tried, system: System, expected: _Numbers, runs: Sequence[RunResult]) -> Tried:
         """With the run that differs most from what is expected."""
         differences = [_difference(expected, _numbers(found)) for found in runs]
-        name, difference, others = max(differences, key=lambda each: each[1], default=(None, 0.0, 0))
+        first, difference, differing = max(differences, key=lambda each: (each[1], each[2]), default=("", 0.0, 0))
         tried = attrs.evolve(tried, difference=difference)
-        if name is None:
+        if not differing:
             return tried
         spread = self._spread(system, expected)
         if 0 < spread >= difference / _NOISE:
             return attrs.evolve(tried, spread=spread)
-        more = f", and so do {others} other numbers" if others else ""
-        repeats = f"repeated serial runs by {spread:.1e}" if spread else "repeated serial runs give the same bits"
-        told = f"{name} differs by {difference:.1e} from serial's{more}; {repeats}."
-        return attrs.evolve(tried, spread=spread, problem=f"{system.name} on {tried.executor}: {told}")
+        told = f"{first} is not serial's"
+        told += f", nor are {differing - 1} other numbers, by up to" if differing > 1 else ", by"
+        repeats = (
+            f"repeated serial runs differ by {spread:.1e}" if spread else "repeated serial runs give the same bits"
+        )
+        problem = f"{system.name} on {tried.executor}: {told} {difference:.1e}; {repeats}."
+        return attrs.evolve(tried, spread=spread, problem=problem)
 
     def _spread(self, system: System, expected: _Numbers) -> float:
         self.tell(f"{system.name} on {_SERIAL} again, to see if it gives the same bits each time")
@@ -186,8 +189,8 @@ def _numbers(found: RunResult) -> _Numbers:
     return {name: np.asarray(value) for name, value in named.items() if not isinstance(value, str)}
 
 
-def _difference(expected: _Numbers, given: _Numbers) -> tuple[str | None, float, int]:
-    """The number that differs most, by how much, and how many others do; infinite where a number is missing."""
+def _difference(expected: _Numbers, given: _Numbers) -> tuple[str, float, int]:
+    """The first number that differs, the greatest difference, how many differ; infinite where a number is missing."""
     differing = {}
     for name in dict.fromkeys([*expected, *given]):
         one, other = expected.get(name), given.get(name)
@@ -195,7 +198,4 @@ def _difference(expected: _Numbers, given: _Numbers) -> tuple[str | None, float,
             differing[name] = math.inf
         elif one.tobytes() != other.tobytes():
             differing[name] = float(np.max(np.abs(one - other)))
-    if not differing:
-        return None, 0.0, 0
-    worst = max(differing, key=lambda name: differing[name])
-    return worst, differing[worst], len(differing) - 1
+    return next(iter(differing), ""), max(differing.values(), default=0.0), len(differing)

@@ -167,8 +167,9 @@ def verdict(found: Validation) -> str:
         return f"{len(problems)} thing{'s are' if len(problems) > 1 else ' is'} wrong."
     runs = sum(tried.report is not None for outcome in found.outcomes for tried in outcome.tried)
     checks = len(found.checks) + sum(len(outcome.checks) for outcome in found.outcomes)
-    took_part = f"{len(found.outcomes)} programs on {len(found.executors)} executors"
-    return f"Everything agrees: {took_part}, {runs} runs, {checks} checks."
+    counts = {"program": len(found.outcomes), "executor": len(found.executors), "run": runs, "check": checks}
+    programs, executors, *rest = (f"{number} {noun}{'s' * (number != 1)}" for noun, number in counts.items())
+    return f"Everything agrees: {', '.join([f'{programs} on {executors}', *rest])}."
 
 
 def files(found: Validation, path: Path) -> dict[Path, str]:
@@ -206,11 +207,11 @@ common must agree about it. Differences are in E_h, those of gradients in E_h/a0
 
 def _machine(found: Validation) -> str:
     cores = granted_cores(os.environ)
-    workers = max((tried.report.workers for o in found.outcomes for tried in o.tried if tried.report), default=0)
+    workers = max((tried.report.workers for o in found.outcomes for tried in o.tried if tried.report), default=1)
+    system = f"Python {platform.python_version()}, {platform.system()} on {platform.machine()}"
     return (
-        f"mbexec {version('mbexec')}, Python {platform.python_version()}, {platform.system()} on {platform.machine()}, "
-        f"{int(cores.amount)} cores ({cores.source}), {workers} workers of one core each; {time.strftime('%Y-%m-%d')}. "
-        "Written by `mbexec validate`."
+        f"mbexec {version('mbexec')}, {system}, {int(cores.amount)} cores ({cores.source}), at most {workers} at work; "
+        f"{time.strftime('%Y-%m-%d')}. Written by `mbexec validate`."
     )
 
 
