@@ -378,7 +378,7 @@ def test_the_formula_of_an_equilateral_triangle():
 
 def test_programs_that_are_not_installed_are_listed():
     """With how to install them; it is nothing wrong."""
-    system = System("2 water molecules", DIMER, {"program": "cfour", "method": "hf", "basis": "sto-3g"})
+    system = System("(H2O)2", DIMER, {"program": "cfour", "method": "hf", "basis": "sto-3g"})
     found = validate([system, SMALL], ["threads"])
     assert found.problems == []
     assert [each.name for each in found.missing] == ["cfour"]
@@ -397,7 +397,7 @@ def test_programs_are_chosen_by_name(monkeypatch):
     assert [system.name for system in standard_systems(["model-potential"])] == ["model-potential"]
     with pytest.raises(ProgramError, match=r"no standard system for the program 'xyzzy'\. Known: model-potential, "):
         standard_systems(["xyzzy"])
-    system = System("2 water molecules", DIMER, {"program": "cfour", "method": "hf", "basis": "sto-3g"})
+    system = System("(H2O)2", DIMER, {"program": "cfour", "method": "hf", "basis": "sto-3g"})
     monkeypatch.setattr(systems, "SYSTEMS", (SMALL, system))
     with pytest.raises(ProgramError, match="'cfour' is not installed here"):
         standard_systems(["cfour"])
@@ -459,6 +459,13 @@ def test_a_busy_machine_is_told(made, monkeypatch):
     assert not any("load" in note for note in page.notes(attrs.evolve(made, load=1.9)))
     busy = "The load average was 2.1 on 4 cores before the first run: times mean little."
     assert busy in page.notes(attrs.evolve(made, load=2.1))
+
+
+def test_what_cannot_be_is_told(made):
+    """Nobody is much faster than there are workers: something else ran while serial did."""
+    notes = page.notes(attrs.evolve(made, load=0.0))
+    told = "model-potential on broken is 10.0 times as fast as serial with 2 workers: other work disturbed the times."
+    assert [note for note in notes if "disturbed" in note] == [told]
 
 
 @pytest.mark.current

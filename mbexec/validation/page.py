@@ -26,6 +26,7 @@ _ABLE = {
 }
 _CLOSE = 0.9  # of the fastest one's speed: nothing to choose between
 _BUSY = 0.5  # of the cores
+_MORE = 1.15  # times the number of workers: faster than that is no executor
 _HOW = """\
 Each system ran on serial first, then on every other executor, in one process. Before each timed run its monomers ran
 alone: `start` is what that took, with what it costs to start workers and load the program there. Runs that are over in
@@ -154,6 +155,10 @@ def notes(found: Validation) -> list[str]:
     for outcome in found.outcomes:
         for tried in outcome.tried:
             where = f"{outcome.system.name} on {tried.executor}"
+            speed, workers = outcome.speed(tried), tried.report.workers if tried.report else 1
+            if speed > _MORE * workers:
+                count = f"{speed:.1f} times as fast as serial with {workers} workers"
+                told.append(f"{where} is {count}: other work disturbed the times.")
             if tried.refused:
                 told.append(f"{where} is refused: {tried.refused}")
             elif tried.spread is not None and not tried.problem:

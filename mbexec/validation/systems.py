@@ -53,7 +53,7 @@ class System:
     Attributes
     ----------
     cluster
-        In words.
+        Its formula.
     geometry
         As in a job file, angstrom.
     program
@@ -109,10 +109,10 @@ def argon_cluster(nfr: int) -> System:
     places = 3.8 * points + 0.3 * np.sin(1.0 + np.arange(3 * nfr)).reshape(nfr, 3)
     geometry = "\n--\n".join(f"Ar {x:.4f} {y:.4f} {z:.4f}" for x, y, z in places)
     program = {"program": "model-potential", "method": "lj-atm"}
-    return System(f"{nfr} argon atoms", geometry, program, max_nbody=4)
+    return System(f"Ar{nfr}", geometry, program, max_nbody=4)
 
 
-_trimer = partial(System, "3 water molecules", _WATER)
+_trimer = partial(System, "(H2O)3", _WATER)
 _ALL = ("nocp", "cp", "vmfc")
 _HF = {"method": "hf", "basis": "sto-3g"}
 _PSI4 = {"scf_type": "pk", "e_convergence": 1e-10, "d_convergence": 1e-8}
