@@ -241,7 +241,7 @@ def plugins(job: Path | None) -> None:
     help="Write a page in Markdown here, and its plots beside it.",
 )
 def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int | None, output: Path | None) -> None:
-    """Find out whether the installation is right, and which executor is the fastest here.
+    """Check the installation, and which executor is fastest here.
 
     Standard systems run on every installed executor with every installed program; results are compared with each
     other and with what is known of them.

@@ -289,6 +289,17 @@ def test_without_serial_nothing_is_compared(program):
     assert [each.executor for each in found.outcomes[0].tried] == ["serial"]
 
 
+def test_a_program_that_breaks_is_found(install):
+    """Even where it does not break as programs do."""
+    install("odd-program", {"odd": "Odd"}, group="mbexec.programs", source="raise OSError('wrong ELF class')")
+    found = validate([with_program("odd"), SMALL], ["threads"])
+    assert found.problems == ["odd on serial: OSError: wrong ELF class"]
+    assert [outcome.version for outcome in found.outcomes] == [
+        "-",
+        mbexec.core.potential.ModelPotential().get_version(),
+    ]
+
+
 def test_a_program_that_is_refused_is_told(program):
     """With the reason; it is nothing wrong."""
     found = validate([program("fragile", Unsafe)], ["threads"], workers=2)

@@ -70,12 +70,26 @@ def validate(
     outcomes = []
     for system in systems:
         try:
-            version = system.harness().get_version()
+            outcomes.append(trial.outcome(system, _version(system)))
         except ProgramError as error:
             missing[system] = str(error)
-        else:
-            outcomes.append(trial.outcome(system, str(version)))
     return Validation(tuple(here), tuple(outcomes), missing, tuple(check_together(trial.references)), load)
+
+
+def _version(system: System) -> str:
+    """Of the program; nothing where it has trouble to say it, for the runs will tell what is wrong.
+
+    Raises
+    ------
+    ProgramError
+        If it is not installed.
+    """
+    try:
+        return str(system.harness().get_version())
+    except ProgramError:
+        raise
+    except Exception:
+        return "-"
 
 
 def _installed(wanted: Sequence[str], config: RunConfig) -> list[Executor]:
@@ -126,6 +140,8 @@ class _Trial:
             if isinstance(error, ConfigError) and executor != _SERIAL:
                 return Tried(executor, refused=str(error)), []
             return Tried(executor, problem=f"{where}: {error}"), []
+        except Exception as error:  # whatever is wrong with a program: it is what people want to know
+            return Tried(executor, problem=f"{where}: {type(error).__name__}: {error}"), []
         fastest = min((found.report for found in runs), key=lambda report: report.wall_time)
         tried = Tried(executor, fastest, start.report.wall_time)
         if failed := [found for found in runs if not found.result.success]:
