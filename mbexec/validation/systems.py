@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mbexec.core.engine import RunResult
 
-__all__ = ["SYSTEMS", "Check", "System", "argon_cluster", "check_alone", "check_together", "standard_systems"]
+__all__ = ["Check", "System", "argon_cluster", "check_alone", "check_together", "standard_systems"]
 
 _ROUNDING = 1e-12  # E_h, E_h/a0: of the model potential
 _CONVERGENCE = 1e-8  # the same: of a program that converged twice
