@@ -455,11 +455,11 @@ def test_tables(made):
     assert executors.groups[0][2] == ("far", "mbexec 1.0", declared)
     assert runs.groups == (
         (
-            ("model-potential", "serial", "same bits", "0.50", "10.00", "1", "1.00", "100.00"),
-            ("", "threads", "within 2e-09", "0.25", "5.00", "2", "2.00", "50.00"),
+            ("model-potential", "serial", "same bits", "0.50", "10.00", "1.0", "1.00", "100.00"),
+            ("10 fragments", "threads", "within 2e-09", "0.25", "5.00", "2.0", "2.00", "50.00"),
             ("", "far", "refused", "-", "-", "-", "-", "-"),
-            ("", "near", "same bits", "0.25", "5.40", "1.85", "1.85", "130.00"),
-            ("", "broken", "differs", "0.25", "1.00", "10", "10.00", "100.00"),
+            ("", "near", "same bits", "0.25", "5.40", "1.9", "1.85", "130.00"),
+            ("", "broken", "differs", "0.25", "1.00", "10.0", "10.00", "100.00"),
         ),
     )
     assert fastest.groups == ((("model-potential", "threads", "near", "2.00"),),)
@@ -507,7 +507,7 @@ def test_the_page(made, tmp_path):
     assert "- broken differs." in text
     assert "- model-potential on far is refused: It is | far away." in text
     assert "| program | executor | agreement | start / s | wall / s | per second | times serial | beyond / ms |" in text
-    assert "|  | threads | within 2e-09 | 0.25 | 5.00 | 2 | 2.00 | 50.00 |" in text
+    assert "| 10 fragments | threads | within 2e-09 | 0.25 | 5.00 | 2.0 | 2.00 | 50.00 |" in text
     for image in re.findall(r"!\[.+\]\((.+)\)", text):
         assert tmp_path / image in written
     assert len(re.findall(r"^## ", text, re.M)) == 5

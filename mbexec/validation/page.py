@@ -95,17 +95,16 @@ def _runs(found: Validation) -> Sheet:
 
 
 def _of_program(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    heading = outcome.system.name
-    for tried in outcome.tried:
+    """A row for each executor; the first ones say which program it is, and of how many fragments."""
+    headings = [outcome.system.name]
+    if report := outcome.tried[0].report:
+        headings.append(f"{report.ntasks:,} fragments")
+    for place, tried in enumerate(outcome.tried):
         wall = tried.report.wall_time if tried.report else math.nan
-        numbers = [
-            f"{tried.start:.2f}",
-            f"{wall:.2f}",
-            f"{tried.rate:,.3g}" if tried.rate < 100 else f"{tried.rate:,.0f}",
-        ]
+        numbers = [f"{tried.start:.2f}", f"{wall:.2f}", f"{tried.rate:,.{'1' if tried.rate < 100 else '0'}f}"]
         numbers += [f"{outcome.speed(tried):.2f}", f"{1e3 * tried.beyond:.2f}"]
+        heading = headings[place] if place < len(headings) else ""
         yield (heading, tried.executor, _agreement(tried), *(_known(number) for number in numbers))
-        heading = ""
 
 
 def _known(number: str) -> str:
