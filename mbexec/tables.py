@@ -55,6 +55,7 @@ def _table(*columns: str, title: str | None = None, left: int = 1) -> Table:
 def sheet(title: str, columns: Sequence[str], groups: Iterable[Iterable[Sequence[str]]], left: int) -> Table:
     """Rows of text in groups; the first `left` columns are text, the rest numbers. Headings are as narrow as can be."""
     table = _table(*(column.replace(" ", "\n", 1) for column in columns), title=title, left=left)
+    table.pad_edge = table.show_edge = False
     for rows in groups:
         for row in rows:
             table.add_row(*map(Text, row))

@@ -186,7 +186,7 @@ class _Trial:
         try:
             return list(check_alone(system, self.references[system]))
         except ProgramError as error:
-            return [Check(system.name, f"the cluster in one piece fails: {gist(str(error))}", math.nan, 0.0)]
+            return [Check(system.name, f"the whole cluster, which fails ({gist(str(error))})", math.nan, 0.0)]
 
 
 def _failure(found: RunResult) -> str:

@@ -122,7 +122,7 @@ def _agreement(tried: Tried) -> str:
 def _checks(found: Validation) -> Sheet:
     alone = [check for outcome in found.outcomes for check in outcome.checks]
     groups = [tuple(map(_check, checks)) for checks in (alone, found.checks) if checks]
-    columns = ("program", "compared", "difference", "allowed")
+    columns = ("program", "compared with", "difference", "allowed")
     return Sheet("What is known otherwise", columns, tuple(groups), left=2)
 
 

@@ -154,7 +154,7 @@ class Check:
     programs
         Whose.
     what
-        Two things that must be equal.
+        The other side.
     difference, tolerance
         Found, and allowed; E_h, and E_h/a0 of gradients.
     """
@@ -169,8 +169,8 @@ class Check:
         """What is wrong, if anything is."""
         if self.difference <= self.tolerance:
             return None
-        found = f"differ by {self.difference:.1e}, and {self.tolerance:.0e} is allowed"
-        return f"{self.programs}: {self.what}: they {found}."
+        found = f"differs by {self.difference:.1e}, and {self.tolerance:.0e} is allowed"
+        return f"{self.programs}, compared with {self.what}: {found}."
 
 
 def check_alone(system: System, found: RunResult) -> Iterator[Check]:
@@ -180,14 +180,14 @@ def check_alone(system: System, found: RunResult) -> Iterator[Check]:
     whole = _whole(system, found)
     closed = system.name == "model-potential"
     for kind, value in total.items():
-        what = f"{kind} of the expansion, and of the cluster in one piece"
+        what = f"the {kind} of the whole cluster"
         yield Check(system.name, what, _apart(value, whole[kind]), _ROUNDING if closed else _CONVERGENCE)
     if closed:
         formula = _closed_form(found.plan.spec.molecule, system.program.get("keywords", {}))
-        what = "energy of the expansion, and of the formula by pairs and triples"
+        what = "the energy by the formula"
         yield Check(system.name, what, _apart(total["energy"], formula), _ROUNDING)
         beyond = [value for frag, value in found.contributions["nocp"].items() if len(frag) > 3]
-        yield Check(system.name, "each contribution of four bodies, and zero", _apart(beyond, 0.0), _ROUNDING)
+        yield Check(system.name, "zero, in 4-body contributions", _apart(beyond, 0.0), _ROUNDING)
 
 
 def check_together(found: Mapping[System, RunResult]) -> Iterator[Check]:
@@ -196,7 +196,7 @@ def check_together(found: Mapping[System, RunResult]) -> Iterator[Check]:
         if (one.model, one.cluster) == (other.model, other.cluster):
             ours, theirs = _interactions(first), _interactions(second)
             difference = max(_apart(ours[key], theirs[key]) for key in ours if key in theirs)
-            what = f"interaction energies with {one.model}"
+            what = f"each other's {one.model} interactions"
             yield Check(f"{one.name}, {other.name}", what, difference, _IMPLEMENTATIONS)
 
 
