@@ -560,6 +560,7 @@ def test_the_command_writes_the_page(small, tmp_path):
     assert "Everything agrees" in (tmp_path / "found.md").read_text()
 
 
+@pytest.mark.current
 def test_the_page_is_written_of_what_is_wrong_too(small, install, tmp_path):
     """It says so."""
     install("wrong", {"wrong": OneBit})
