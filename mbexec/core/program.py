@@ -128,7 +128,7 @@ class Programs:
         (specification,) = self.context.specifications.values()
         fixed = molecule.model_copy(update={"fix_com": True, "fix_orientation": True})
         request = AtomicInput(molecule=fixed, specification=_own(specification))
-        outcome, _ = self._attempts(self.harness(specification.program), request)
+        outcome, _ = self._attempts(self.harness(specification.program), request, self._configs[0])
         if outcome.error is not None:
             raise ProgramError(outcome.error.error_message)
         return _numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
