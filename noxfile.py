@@ -60,12 +60,13 @@ def _dependencies(path: Path) -> list[str]:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Ratios that must hold, with wide margins."""
-    session.install(*EDITABLE)
+    session.install(*EDITABLE, "joblib", "distributed", "parsl")  # to compare with
     session.run("python", "benchmarks/framework.py", "--check")
     session.run("python", "benchmarks/graph.py", "--check")
     session.run("python", "benchmarks/worker.py", "--check")
     session.run("python", "benchmarks/plan_merge.py", "--check")
     session.run("python", "benchmarks/executors.py", "--check")
+    session.run("python", "benchmarks/parallel.py", "--check")
 
 
 @nox.session

@@ -1,12 +1,12 @@
 """What executors cost: time to the first result of a cold start, and small fragment calculations per second.
 
-python benchmarks/executors.py            # prints a table
+python benchmarks/executors.py            # prints a table; needs joblib, Dask and Parsl as well
 python benchmarks/executors.py --check    # fails where a ratio is out of its wide bounds
-python benchmarks/executors.py --memory   # what processes hold, 1 to 8 workers
 
 Each section runs its contenders in turn, several times over, and takes the best of each: other work on the machine
-can only slow them down. The payload is the same for all: a water-sized fragment calculation that takes no time of its
-own, so that what is left is the cost of molecules, QCSchema and travel.
+can only slow them down. The payload is the same for all: the model potential on up to three argon atoms, which takes
+next to no time of its own, so that what is left is the cost of molecules, QCSchema and travel. Where it says "objects",
+QCSchema objects travel, which the parent has made beforehand, off the clock; elsewhere workers make their own.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any
 
-import loky
 import numpy as np
+from libraries import libraries
 from mbexec_loky import Loky
 
 import mbexec
@@ -36,17 +37,6 @@ from mbexec.plugins.threads import Threads
 WORKERS = 2
 CHUNKS = (1, 16, 64)
 REPEATS = 3
-PROGRAMS = {
-    "model potential": {"program": "model-potential", "method": "lj"},
-    "PySCF, HF/STO-3G": {"program": "pyscf", "method": "hf", "basis": "sto-3g"},
-}
-HELD = """
-import sys, psutil
-import mbexec
-mbexec.run({job!r}, executor=sys.argv[1], workers=int(sys.argv[2]))
-own = psutil.Process()
-print(*[process.memory_full_info().pss / 2**20 for process in (own, *own.children(recursive=True))])
-"""
 COLD = """
 import sys, time
 import mbexec
@@ -102,17 +92,23 @@ class Bare:
         return [cls.work(task) for task in tasks]
 
 
-def with_objects(request: Any) -> Any:
-    """A QCSchema object in, another one out."""
-    from mbexec.core.potential import ModelPotential
-
-    return ModelPotential().compute(request, None)
-
-
 def chunks(tasks: Iterable[Task], size: int) -> list[list[Task]]:
     """Lists of at most so many."""
     left = iter(tasks)
     return list(iter(lambda: list(islice(left, size)), []))
+
+
+def made_by_qcmanybody(specification: Any) -> Iterator[Any]:
+    """Inputs of 696 calculations, their molecules cut out by QCManyBody."""
+    from qcelemental.models.v2 import AtomicInput
+    from qcmanybody import ManyBodyCore
+
+    spec, _ = read_job(job(16, 3), {})
+    levels = dict.fromkeys((1, 2, 3), "(auto)")
+    core = ManyBodyCore(
+        spec.molecule, ["nocp"], levels, return_total_data=False, supersystem_ie_only=False, embedding_charges={}
+    )
+    return (AtomicInput(molecule=made, specification=specification) for _, _, made in core.iterate_molecules())
 
 
 def best(contenders: dict[str, Callable[[], int]]) -> dict[str, float]:
@@ -144,25 +140,24 @@ def throughput() -> dict[str, float]:
     def pooled(pool: Any, size: int) -> int:
         return sum(map(len, pool.map(Bare.run, chunks(plan, size))))
 
-    def as_objects(pool: Any) -> int:
-        return sum(1 for future in [pool.submit(with_objects, request) for request in requests] if future.result())
-
     def threaded() -> int:
         with ThreadPoolExecutor(WORKERS) as pool:
             return sum(1 for _ in pool.map(work, list(plan)))
 
-    context = get_context("fork")
-    with (
-        ProcessPoolExecutor(WORKERS, context, Bare.adopt, (work.blob,)) as forked,
-        loky.ProcessPoolExecutor(WORKERS, timeout=60) as plain,
-    ):
+    with ExitStack() as stack:
+        forked = stack.enter_context(
+            ProcessPoolExecutor(WORKERS, get_context("fork"), initializer=Bare.adopt, initargs=(work.blob,))
+        )
+        pooled(forked, 1)  # forks before others start threads
+        others = stack.enter_context(libraries(WORKERS))
         contenders: dict[str, Callable[[], int]] = {
             "bare loop": lambda: sum(1 for task in plan if work(task)),
             "ThreadPoolExecutor": threaded,
             "threads": partial(submitted, Threads()),
             **{f"ProcessPoolExecutor, chunks of {n}": partial(pooled, forked, n) for n in CHUNKS},
-            "loky with QCSchema objects": partial(as_objects, plain),
             "mbexec-loky": partial(submitted, Loky()),
+            **{f"{name}, objects": partial(run, requests) for name, run in others.items()},
+            "loky, objects from QCManyBody": lambda: others["loky"](made_by_qcmanybody(specification)),
         }
         return best(contenders)
 
@@ -177,25 +172,12 @@ def cold_start() -> dict[str, float]:
     return found
 
 
-def memory() -> None:
-    """Print MiB that a run of 120 fragments holds at its end, the memory that processes share counted once."""
-    print(f"{'PSS / MiB':18} {'executor':9} {'workers':>7} {'parent':>7} {'others':>7} {'all':>7}")
-    for name, program in PROGRAMS.items():
-        script = HELD.format(job={**job(15, 2), "program": program})
-        for executor, workers in [("threads", 1), ("threads", 8), *(("loky", n) for n in (1, 2, 4, 8))]:
-            command = [sys.executable, "-c", script, executor, str(workers)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            own, *others = map(float, done.stdout.split())
-            held = (own, sum(others), own + sum(others))
-            print(f"{name:18} {executor:9} {workers:7} " + " ".join(f"{part:7.0f}" for part in held))
-
-
 def travel() -> tuple[float, float]:
     """Bytes of a task and of a result as mbexec-loky sends them, one of many."""
     plan, work = planned()
     sent = [(task.index, task.mc, task.frag, task.bas) for task in map(plan.__getitem__, range(1000, 1064))]
     r = work(plan[1000])
-    answer = (r.index, r.values, r.error, r.started, r.ended, r.cpu_time, r.worker, r.body)
+    answer = (r.index, r.values, r.error, r.started, r.ended, r.cpu_time, r.worker, r.body, r.notes, r.output)
     return len(pickle.dumps(sent)) / 64, float(len(pickle.dumps(answer)))
 
 
@@ -203,11 +185,7 @@ def main() -> int:
     """Print the tables; with --check, say whether every ratio is within its bounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="exit with 1 if a ratio is out of bounds")
-    parser.add_argument("--memory", action="store_true", help="only the memory that processes hold")
     given = parser.parse_args()
-    if given.memory:
-        memory()
-        return 0
     speed = throughput()
     for name, rate in speed.items():
         print(f"{name:35} {rate:10,.0f} tasks/s {1e6 / rate:8.0f} us/task")
@@ -220,7 +198,8 @@ def main() -> int:
     for name, ratio, low in [
         ("mbexec-loky / best ProcessPoolExecutor", speed["mbexec-loky"] / pool, 0.5),
         ("mbexec-loky / bare loop", speed["mbexec-loky"] / speed["bare loop"], 0.7),
-        ("mbexec-loky / loky with objects", speed["mbexec-loky"] / speed["loky with QCSchema objects"], 2.0),
+        ("mbexec-loky / loky with objects", speed["mbexec-loky"] / speed["loky, objects"], 2.0),
+        ("mbexec-loky / Dask with objects", speed["mbexec-loky"] / speed["Dask, objects"], 8.0),
         ("threads / ThreadPoolExecutor", speed["threads"] / speed["ThreadPoolExecutor"], 0.5),
         ("cold start, serial / loky", cold["serial"] / cold["loky"], 0.2),
     ]:
