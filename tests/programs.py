@@ -1,5 +1,6 @@
 """Programs that tests bring: QCEngine harnesses with a known behaviour."""
 
+import subprocess
 from typing import ClassVar
 
 import numpy as np
@@ -105,6 +106,14 @@ class Empty(Toy):
         return found.model_copy(
             update={"properties": found.properties.model_copy(update={"return_gradient": None}), "return_result": None}
         )
+
+
+class Napping(Toy):
+    """Waits for a child process, which sleeps."""
+
+    def compute(self, input_data, config):
+        subprocess.run(["sleep", "0.2"], check=True)
+        return super().compute(input_data, config)
 
 
 class Absent(Toy):

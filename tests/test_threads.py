@@ -5,6 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from qcengine.programs.base import programs
+
+import mbexec
+from tests.programs import Napping
+from tests.systems import argon, job
 
 SCRIPT = """
 import json, sys, threading
@@ -71,6 +76,14 @@ def test_a_cold_start_with_all_threads_at_once(_):
 def test_what_is_guarded_against():
     """Without it, threads see the description half filled: the test above would notice."""
     assert any("KeyError" in message for message in fresh("unguarded"))
+
+
+def test_programs_that_wait_wait_together(monkeypatch):
+    """Child processes that sleep: four threads take much less than half of the serial time."""
+    monkeypatch.setitem(programs, "napping", Napping())
+    tables = job(argon(8), max_nbody=1, program={"program": "napping", "method": "lj"}, return_total_data=True)
+    serial, threads = (mbexec.run(tables, executor=name, workers=4) for name in ("serial", "threads"))
+    assert serial.report.wall_time > 2.5 * threads.report.wall_time
 
 
 @pytest.mark.nightly
