@@ -1,7 +1,8 @@
 """What joblib, Dask, Parsl and others make of fragment calculations, each used as its own documentation shows it.
 
 They get QCSchema objects, as whoever parallelises QCManyBody by hand would hand them over: an `AtomicInput` out and an
-`AtomicResult` back for each calculation. mbexec needs none of these libraries.
+`AtomicResult` back for each calculation. Each context gives a function that runs requests and counts the answers.
+mbexec needs none of these libraries.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ try:
 except ImportError as missing:
     sys.exit(f"This compares with joblib, Dask and Parsl ({missing}); pip install joblib distributed parsl")
 
-__all__ = ["compute", "libraries"]
+__all__ = ["LIBRARIES", "compute"]
 
 Contender = Callable[[Iterable[Any]], int]
 
@@ -50,7 +51,29 @@ def _one_by_one(pool: Executor) -> Contender:
 
 
 @contextmanager
-def _dask(workers: int) -> Iterator[Contender]:
+def forked_pool(workers: int) -> Iterator[Contender]:
+    """The standard library's processes."""
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        yield _one_by_one(pool)
+
+
+@contextmanager
+def loky_pool(workers: int) -> Iterator[Contender]:
+    """The processes of loky, by itself."""
+    with loky.ProcessPoolExecutor(workers, timeout=600) as pool:
+        yield _one_by_one(pool)
+
+
+@contextmanager
+def joblib_parallel(workers: int) -> Iterator[Contender]:
+    """The same, in batches that joblib chooses."""
+    with joblib.Parallel(n_jobs=workers) as parallel:
+        yield lambda requests: _counted(parallel(joblib.delayed(compute)(request) for request in requests))
+
+
+@contextmanager
+def dask_cluster(workers: int) -> Iterator[Contender]:
+    """Dask on worker processes of this machine."""
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster) as client,
@@ -60,7 +83,8 @@ def _dask(workers: int) -> Iterator[Contender]:
 
 
 @contextmanager
-def _parsl(workers: int) -> Iterator[Contender]:
+def parsl_executor(workers: int) -> Iterator[Contender]:
+    """Parsl's HighThroughputExecutor on this machine."""
     here = Path(__file__).parent
     start = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={here}"
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where Parsl looks for its scripts
@@ -76,17 +100,10 @@ def _parsl(workers: int) -> Iterator[Contender]:
         parsl.clear()
 
 
-@contextmanager
-def libraries(workers: int) -> Iterator[dict[str, Contender]]:
-    """Functions, by name, that run requests and count the answers."""
-    with ExitStack() as stack:
-        forked = stack.enter_context(ProcessPoolExecutor(workers, get_context("fork")))
-        plain = stack.enter_context(loky.ProcessPoolExecutor(workers, timeout=600))
-        parallel = stack.enter_context(joblib.Parallel(n_jobs=workers))
-        yield {
-            "ProcessPoolExecutor": _one_by_one(forked),
-            "loky": _one_by_one(plain),
-            "joblib": lambda requests: _counted(parallel(joblib.delayed(compute)(r) for r in requests)),
-            "Dask": stack.enter_context(_dask(workers)),
-            "Parsl": stack.enter_context(_parsl(workers)),
-        }
+LIBRARIES = {
+    "ProcessPoolExecutor, objects": forked_pool,
+    "loky, objects": loky_pool,
+    "joblib, objects": joblib_parallel,
+    "Dask, objects": dask_cluster,
+    "Parsl, objects": parsl_executor,
+}
