@@ -1,5 +1,6 @@
 """Plugins: found by name, built, checked; and for each thing that can be wrong, one clear sentence."""
 
+import importlib.metadata
 import pickle
 import re
 import subprocess
@@ -10,6 +11,7 @@ from attrs import define, field, validators
 
 import mbexec
 from mbexec import ConfigError, HookError, PluginError, PluginNotFoundError, hookimpl
+from mbexec.core import manager
 from mbexec.core.manager import InstalledPlugin, installed_plugins
 from tests.systems import argon, job
 
@@ -489,3 +491,17 @@ def test_the_errors_pickle(kind):
     error = pickle.loads(pickle.dumps(kind("what happened")))
     assert type(error) is kind
     assert str(error) == "what happened"
+
+
+def test_distributions_are_looked_through_once(tables, install, monkeypatch):
+    """Looking takes 10 ms; but what is installed meanwhile is found."""
+    looked = []
+    monkeypatch.setattr(
+        manager, "entry_points", lambda **given: looked.append(given) or importlib.metadata.entry_points(**given)
+    )
+    install("another", {"another": executor()})
+    for _ in range(3):
+        mbexec.run(tables, executor="another")
+    assert sorted(each["group"] for each in looked) == ["mbexec", "mbexec.programs"]
+    install("one-more", {"one_more": executor()})
+    assert mbexec.run(tables, executor="one_more").result.success

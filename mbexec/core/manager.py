@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -53,6 +56,20 @@ class InstalledPlugin:
 
 def _offers(group: str) -> dict[str, list[EntryPoint]]:
     """Entry points by name; the same one found twice on the path counts once."""
+    return _offers_on(group, tuple((entry, _changed(entry)) for entry in sys.path))
+
+
+def _changed(entry: str) -> int:
+    """When something was last installed or removed there."""
+    try:
+        return os.stat(entry or ".").st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=8)
+def _offers_on(group: str, path: tuple[tuple[str, int], ...]) -> dict[str, list[EntryPoint]]:
+    """Looks into every installed distribution, which takes 10 ms and more; so once for each state of the path."""
     found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
     for point in entry_points(group=group):
         found.setdefault(point.name, {}).setdefault((_owner(point), point.value), point)
