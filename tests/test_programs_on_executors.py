@@ -1,4 +1,4 @@
-"""Real programs on every executor: one answer, to the last bit."""
+"""Real programs on every executor: one answer."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,6 @@ JOBS = {
     "tblite": job(WATER_TRIMER, bsse=["cp", "nocp"], driver="gradient", program=TBLITE),
     "xtb": job(WATER_TRIMER, bsse=["cp", "nocp"], driver="gradient", program=XTB),
     "mopac": job(WATER_TRIMER, bsse="nocp", driver="gradient", program=MOPAC),
-    "nwchem": job(DIMER, bsse=EVERYTHING, driver="gradient", program=NWCHEM),
-    "nwchem-hessian": job(DIMER, bsse="nocp", driver="hessian", program=NWCHEM),
     "psi4": job(DIMER, bsse=EVERYTHING, driver="gradient", program=PSI4),
     "mixed": job(WATER_TRIMER, bsse=EVERYTHING, levels={"1": "high", "2": "low"}, program={"high": MP2, "low": PYSCF}),
     "vmfc alone": job(WATER_TRIMER, bsse="vmfc", driver="gradient", program=PYSCF),
@@ -38,12 +36,29 @@ JOBS = {
 }
 
 
+NOISY = {
+    "gradient": job(DIMER, bsse=EVERYTHING, driver="gradient", program=NWCHEM),
+    "hessian": job(DIMER, bsse="nocp", driver="hessian", program=NWCHEM),
+}
+
+
 @pytest.mark.parametrize("tables", JOBS.values(), ids=JOBS)
 def test_one_answer(tables):
-    """Whatever the executor: every program here is deterministic at one thread."""
+    """Whatever the executor: these programs are deterministic at one thread."""
     tables = tables | {"task": {"ncores": 1, "memory": 1}}
     serial, *others = (bits(mbexec.run(tables, executor=name, workers=2)) for name in EXECUTORS)
     assert [name for name, other in zip(EXECUTORS[1:], others, strict=True) if other != serial] == []
+
+
+@pytest.mark.parametrize("tables", NOISY.values(), ids=NOISY)
+def test_one_answer_but_for_noise(tables):
+    """NWChem goes by free memory and disk, which differ from moment to moment: energies by 1e-12 E_h as measured."""
+    tables = tables | {"task": {"ncores": 1, "memory": 1}}
+    serial, *others = (mbexec.run(tables, executor=name, workers=2) for name in EXECUTORS)
+    for name, other in zip(EXECUTORS[1:], others, strict=True):
+        np.testing.assert_allclose(other.energies, serial.energies, rtol=0, atol=1e-11, err_msg=name)
+        mine, expected = other.result.return_result, serial.result.return_result
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-9, err_msg=name)
 
 
 def waters(count):

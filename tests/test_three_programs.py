@@ -17,7 +17,7 @@ PROGRAMS = {
     "whole": {"program": "nwchem", "method": "hf", "basis": "sto-3g", "keywords": {"scf__thresh": 1e-8}},
 }
 LEVELS = {"1": "high", "2": "low", "supersystem": "whole"}
-EXECUTORS = ["serial", "threads", "loky"]
+EXECUTORS = ["serial", "threads", "asyncio", "loky"]
 
 
 def tables(driver="energy", bsse=("nocp", "cp")):
@@ -33,12 +33,18 @@ def found():
 
 
 def test_three_programs_on_every_executor(found):
-    """The same bits from each: energies of all fragments, and every property."""
+    """One answer from each: the same bits, but for NWChem's noise in what has the whole cluster in it."""
+    serial = found["serial"]
     for name in EXECUTORS:
         assert found[name].result.success, found[name].result.error.error_message
-        np.testing.assert_array_equal(found[name].energies, found["serial"].energies, err_msg=name)
-        assert found[name].result.properties == found["serial"].result.properties
-    chemistries = {task.mc for task in found["serial"].plan}
+        np.testing.assert_allclose(found[name].energies, serial.energies, rtol=0, atol=1e-11, err_msg=name)
+        quiet = [task.index for task in serial.plan if task.mc != "whole"]
+        np.testing.assert_array_equal(found[name].energies[quiet], serial.energies[quiet], err_msg=name)
+        mine, expected = (each.result.properties.model_dump() for each in (found[name], serial))
+        assert sorted(mine) == sorted(expected)
+        for key, value in expected.items():
+            assert mine[key] == (value if isinstance(value, str) else pytest.approx(value, rel=0, abs=1e-11)), key
+    chemistries = {task.mc for task in serial.plan}
     assert chemistries == {"high", "low", "whole"}
 
 

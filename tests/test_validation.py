@@ -335,6 +335,20 @@ def test_noise_hides_nothing_larger(program, install):
     assert re.search(r"by up to \d\.\de-\d\d; repeated serial runs differ by \d\.\de-\d\d\.$", problem)
 
 
+@pytest.mark.parametrize(("change", "right"), [(5e-12, True), (5e-11, False)])
+def test_noise_that_is_known(program, install, change, right):
+    """Serial runs may happen to agree with one another where a program is not deterministic."""
+    system = attrs.evolve(program("quiet", ModelPotential), noise=1e-11)
+
+    class Near(Serial):
+        def changed(self, result, work):
+            return [attrs.evolve(result, values={**result.values, "energy": result.values["energy"] + change})]
+
+    install("near", {"near": Near})
+    problems = [line for line in validate([system], ["near"]).problems if "quiet on near" in line]
+    assert (problems == []) is right
+
+
 def test_fragments_that_are_not_molecules_are_found(program):
     """The expansion is not the cluster then."""
     (problem,) = validate([program("fragmented", Fragmented)], ["threads"]).problems

@@ -166,7 +166,7 @@ class _Trial:
         tried = attrs.evolve(tried, difference=difference)
         if not differing:
             return tried
-        spread = self._spread(system, expected)
+        spread = max(self._spread(system, expected), system.noise / _NOISE)
         if 0 < spread >= difference / _NOISE:
             return attrs.evolve(tried, spread=spread)
         told = f"{first} is not serial's"
