@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
 
+import numpy as np
 from attrs import define, field
 from loky.backend import get_context as get_loky_context
 
@@ -31,6 +32,7 @@ _ATTEMPTS = 3
 _PATIENCE = 5.0  # s
 _TICK = 5.0  # s
 _LONGEST_IDLE = 60.0  # s
+_LARGE = 2**24  # bytes
 
 
 def tend(connection: Connection) -> None:
@@ -40,6 +42,7 @@ def tend(connection: Connection) -> None:
     for module in _COSTLY:
         with suppress(Exception):  # QCEngine is not there, or has a bad qcengine.yaml, which the parent tells of
             importlib.import_module(module)
+    _keep_memory()
     workers: dict[int, BaseProcess] = {}
     while _is_wanted(connection):
         try:
@@ -53,6 +56,14 @@ def tend(connection: Connection) -> None:
             if worker is not None:
                 worker.join()
             connection.send(None if worker is None else worker.exitcode)
+
+
+def _keep_memory() -> None:
+    """Let workers keep freed memory for the next array instead of asking the system anew, which may double their time.
+
+    From the largest block that was freed, the C library learns up to which size it had better keep them.
+    """
+    np.empty(_LARGE, np.uint8)
 
 
 def _is_wanted(connection: Connection) -> bool:
