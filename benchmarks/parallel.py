@@ -6,7 +6,8 @@ python benchmarks/parallel.py --check            # smaller systems; fails where 
 
 Every calculation has one core, and so has each in QCManyBody's loop. The runs of a table take turns, and the best of
 each counts. The baseline is a run on `serial`, not a sum of times: fragments that contend for a core take longer each.
-"cpu" is the processor time of the programs, which shows such contention; of child processes it is not known.
+"cpu" is the processor time of programs, which shows such contention (of child processes it is not known), and "other"
+how many cores did other things meanwhile: other processes, and what is not in programs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+import psutil
 import qcengine
 from attrs import frozen
 from qcengine.programs.model import ProgramHarness
@@ -60,10 +62,11 @@ class Napping(ProgramHarness):
 
 @frozen
 class Best:
-    """The quickest of a contender's runs: wall time, and processor time in programs if that is known, s."""
+    """The quickest run of a contender: wall time, processor time in programs (s), and cores that did other things."""
 
     wall: float
     cpu: float
+    otherwise: float
 
 
 Contender = Callable[[], float]
@@ -110,8 +113,9 @@ def ours(spec: Any, executor: str, workers: int, **settings: Any) -> float:
 
 def theirs(spec: Any) -> float:
     """Run QCManyBody's own loop, at one core."""
+    start = time.process_time()
     assert ManyBodyComputer.from_manybodyinput(spec).success
-    return float("nan")
+    return time.process_time() - start
 
 
 def contenders(spec: Any, names: Iterable[str], workers: int) -> dict[str, Contender]:
@@ -123,20 +127,29 @@ def contenders(spec: Any, names: Iterable[str], workers: int) -> dict[str, Conte
     return found
 
 
+def busy() -> float:
+    """Seconds that all cores together have been busy."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
 def contest(title: str, runs: Mapping[str, Contender], workers: int, turns: int = TURNS) -> dict[str, Best]:
     """Let the runs take turns, and print the best of each beside the first."""
     found: dict[str, Best] = {}
     for name, run in [*runs.items()] * turns:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), busy()
         cpu = run()
-        new = Best(time.perf_counter() - start, cpu)
+        wall = time.perf_counter() - start
+        new = Best(wall, cpu, (busy() - before - cpu) / wall)
         found[name] = min(found.get(name, new), new, key=lambda best: best.wall)
     first = next(iter(found.values()))
-    print(f"\n{title}; {workers} workers\n{'':12} {'wall / s':>9} {'cpu / s':>9} {'speedup':>8} {'efficiency':>10}")
+    heads = f"{'wall / s':>9} {'cpu / s':>9} {'speedup':>8} {'efficiency':>10} {'other':>6}"
+    print(f"\n{title}; {workers} workers\n{'':14} {heads}")
     for name, best in found.items():
         speedup = first.wall / best.wall
         one = name in ("serial", "QCManyBody")
-        print(f"{name:12} {best.wall:9.2f} {best.cpu:9.2f} {speedup:8.2f} {speedup / (1 if one else workers):10.2f}")
+        figures = f"{best.wall:9.2f} {best.cpu:9.2f} {speedup:8.2f} {speedup / (1 if one else workers):10.2f}"
+        print(f"{name:14} {figures} {best.otherwise:6.2f}", flush=True)
     return found
 
 

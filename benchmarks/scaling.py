@@ -15,7 +15,7 @@ from typing import Any
 from parallel import argon, waters
 
 WORKERS = (1, 2, 3, 4, 6, 8)
-TURNS = 3
+TURNS = 2
 SCRIPT = """
 import sys, time, psutil
 import mbexec
