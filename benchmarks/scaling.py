@@ -14,7 +14,7 @@ from typing import Any
 
 from parallel import argon, waters
 
-WORKERS = (1, 2, 3, 4, 6, 8)
+WORKERS = (1, 2, 4, 8)
 TURNS = 2
 SCRIPT = """
 import sys, time, psutil
