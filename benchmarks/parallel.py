@@ -165,8 +165,8 @@ def efficiency(check: bool) -> list[Bound]:
     found = contest(title, contenders(spec, names, 2), 2, 2)
     serial = found["serial"].wall
     return [
-        ("efficiency of threads", serial / found["threads"].wall / 2, 0.4),
-        ("efficiency of loky", serial / found["loky"].wall / 2, 0.4),
+        ("efficiency of threads", serial / found["threads"].wall / 2, 0.3),
+        ("efficiency of loky", serial / found["loky"].wall / 2, 0.3),
         ("PySCF: QCManyBody / serial", found["QCManyBody"].wall / serial, 0.7),
     ]
 
