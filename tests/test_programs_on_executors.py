@@ -56,6 +56,7 @@ def test_one_answer_but_for_noise(tables):
     tables = tables | {"task": {"ncores": 1, "memory": 1}}
     serial, *others = (mbexec.run(tables, executor=name, workers=2) for name in EXECUTORS)
     for name, other in zip(EXECUTORS[1:], others, strict=True):
+        assert other.result.success, other.result.error.extras["failed"]
         np.testing.assert_allclose(other.energies, serial.energies, rtol=0, atol=1e-11, err_msg=name)
         mine, expected = other.result.return_result, serial.result.return_result
         np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-9, err_msg=name)

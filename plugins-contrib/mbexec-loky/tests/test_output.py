@@ -52,5 +52,5 @@ def test_much_output_is_cut(toys, events):
 def test_no_words(tmp_path):
     """A worker that printed nothing, or whose files are gone."""
     assert last_words(str(tmp_path)) == ""
-    (tmp_path / "output").write_text("x" * 1000)
-    assert last_words(str(tmp_path)) == "..." + "x" * 500
+    (tmp_path / "output").write_text("x" * 3000)
+    assert last_words(str(tmp_path)) == "..." + "x" * 2000

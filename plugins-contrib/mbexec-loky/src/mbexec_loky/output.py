@@ -11,7 +11,7 @@ __all__ = ["FILE", "catch", "last_words", "take"]
 
 FILE = "output"
 _MOST = 65_536
-_LAST = 500
+_LAST = 2000
 _libc = ctypes.CDLL(None)
 
 
