@@ -122,6 +122,18 @@ def test_thread_limits_are_set_for_the_run_and_put_back(monkeypatch):
     assert "MKL_NUM_THREADS" not in os.environ
 
 
+@pytest.mark.parametrize("given", [None, "0"])
+def test_programs_with_open_mpi_are_alone(monkeypatch, given):
+    """Otherwise each starts a daemon, which fails now and then; what the environment says already is heeded."""
+    name = "OMPI_MCA_ess_singleton_isolated"
+    monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    with limited_threads(1):
+        assert os.environ[name] == (given or "1")
+    assert os.environ.get(name) == given
+
+
 def test_runs_at_once_share_their_thread_limits(monkeypatch):
     """The last one to end puts back what was before; one with another number of cores is refused."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -13,6 +13,9 @@ from mbexec.core.errors import ConfigError
 __all__ = ["limited_threads"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Programs built with Open MPI, such as Debian's NWChem, start a daemon each, and sometimes fail in it where several
+# begin and end at once, unless they are told that they are alone. Those that mpiexec starts don't look at this.
+_ALONE = "OMPI_MCA_ess_singleton_isolated"
 _lock = threading.Lock()
 
 
@@ -29,7 +32,8 @@ def limited_threads(ncores: int) -> Iterator[None]:
     """Let numerical libraries of child processes, and those loaded here later, use `ncores` threads; undone after.
 
     Set once for a run: changing the environment for each task, as QCEngine does, is not safe between threads.
-    Programs that compute in this process with libraries already loaded limit those themselves.
+    Programs that compute in this process with libraries already loaded limit those themselves. Child processes that
+    use Open MPI are told, unless the environment says otherwise, that each of them is alone.
 
     Raises
     ------
@@ -44,8 +48,9 @@ def limited_threads(ncores: int) -> Iterator[None]:
             )
         if not _Limits.runs:
             _Limits.ncores = ncores
-            _Limits.before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+            _Limits.before = {name: os.environ.get(name) for name in (*_THREAD_VARIABLES, _ALONE)}
             os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(ncores)))
+            os.environ.setdefault(_ALONE, "1")
         _Limits.runs += 1
     try:
         yield
