@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ __all__ = ["FILE", "catch", "last_words", "take"]
 FILE = "output"
 _MOST = 65_536
 _LAST = 2000
+_LINES = 1  # the C library's _IOLBF
 _libc = ctypes.CDLL(None)
 
 
@@ -22,6 +24,10 @@ def catch(directory: str) -> None:
     for descriptor in (1, 2):
         os.dup2(caught, descriptor)
     os.close(caught)
+    # Line by line, or the last words of a worker that is killed would be lost in buffers.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    _libc.setvbuf(ctypes.c_void_p.in_dll(_libc, "stdout"), None, _LINES, 0)
 
 
 def take() -> str:
