@@ -123,16 +123,20 @@ def _runs(process: psutil.Process) -> bool:
 def _leave() -> None:
     """End this process at once, and the terminal with a cursor.
 
-    Threads go on meanwhile: one whose program was killed may be about to start the next one.
+    Threads go on meanwhile: one whose program was killed may be about to start the next one. And the signal may have
+    come in the middle of writing to standard error, which can't be written to then.
     """
-    console = Console(stderr=True)
-    console.show_cursor()
-    console.file.flush()
-    sys.addaudithook(_start_nothing)
-    give_up = time.monotonic() + _TO_END
-    while _kill_children() and time.monotonic() < give_up:
-        time.sleep(0.01)
-    os._exit(INTERRUPTED)
+    try:
+        with suppress(RuntimeError):
+            console = Console(stderr=True)
+            console.show_cursor()
+            console.file.flush()
+        sys.addaudithook(_start_nothing)
+        give_up = time.monotonic() + _TO_END
+        while _kill_children() and time.monotonic() < give_up:
+            time.sleep(0.01)
+    finally:
+        os._exit(INTERRUPTED)
 
 
 def _start_nothing(event: str, _: object) -> None:
