@@ -135,7 +135,7 @@ def throughput() -> list[dict[str, float]]:
     ]
 
     def submitted(executor: Any) -> int:
-        level = Level(plan, np.arange(len(plan))[::-1], threading.Event())
+        level = Level(plan, np.arange(len(plan))[::-1], threading.Event().is_set)
         return sum(1 for _ in executor.submit_level(level=level, work=work))
 
     def pooled(pool: Any, size: int) -> int:

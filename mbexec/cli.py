@@ -85,6 +85,25 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--no-store", "store", flag_value=False, default=None, help="Keep no results."),
+        click.option("--store", type=click.Path(path_type=Path), metavar="PATH",
+                     help="The file that results are kept in and taken from; otherwise JOB.store, beside the job."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _with_store(settings: dict[str, Any], store: Path | bool | None) -> dict[str, Any]:
+    return settings if store is None else {**settings, "run.store": store}
+
+
+def _defaults(job: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """What the command line does unless it is told otherwise."""
+    return {"run.store": job.absolute().with_suffix(".store")} | ({} if quiet else _DEFAULTS)
+
+
 def _all_settings(executor: str | None, workers: int | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     given = {"run.executor": executor, "run.workers": workers}
     return {**settings, **{key: value for key, value in given.items() if value is not None}}
@@ -92,24 +111,31 @@ def _all_settings(executor: str | None, workers: int | None, settings: Mapping[s
 
 @main.command()
 @_job_options
+@_store_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the QCSchema result here, as JSON."
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def run(
-    job: Path, executor: str | None, workers: int | None, settings: dict[str, Any], output: Path | None, quiet: bool
+    job: Path,
+    executor: str | None,
+    workers: int | None,
+    settings: dict[str, Any],
+    store: Path | bool | None,
+    output: Path | None,
+    quiet: bool,
 ) -> None:
     """Run a job and show its n-body energies.
 
-    JOB is a job file (.toml) or a QCSchema ManyBodyInput (.json, .yaml).
+    JOB is a job file (.toml) or a QCSchema ManyBodyInput (.json, .yaml). Each result is kept in the store the moment it
+    is there: after an interruption, the same command goes on where the last one ended.
 
     Exit codes: 0 done, 1 fragments failed or the executor broke, 2 bad input, 130 interrupted.
     """
     if output is not None:
         _check_output(output)
-    spec, config = engine.read_job(
-        job, _all_settings(executor, workers, settings), {} if quiet else _DEFAULTS, to_run=True
-    )
+    given = _with_store(_all_settings(executor, workers, settings), store)
+    spec, config = engine.read_job(job, given, _defaults(job, quiet=quiet), to_run=True)
     stop = threading.Event()
     found = _until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
     if stop.is_set() and not found.result.success:

@@ -143,33 +143,37 @@ def report_metrics(event: MetricsEvent) -> None:
 
 
 @hookspec(firstresult=True)
-def recall_results(tasks: Sequence[Task]) -> Iterable[TaskResult]:
-    """Give the results that are already known, before a level is submitted. A store's first half.
+def recall_results(tasks: Sequence[Task], keys: Sequence[str]) -> Iterable[TaskResult]:
+    """Give the results that are already known: before a level is submitted, and again as each task is about to run.
 
-    What was kept comes back to the last bit, also from another instance of the store. Results of another input are
-    never given: a wrapper round `build_tasks` sees the input. A task whose result was an error may be left to run
-    again.
+    What was kept comes back to the last bit, also from another instance of the store. A task may be asked for again,
+    with another key under which an answer to it may have been kept.
 
     Parameters
     ----------
     tasks
-        A batch of tasks about to run.
+        A batch of tasks about to run, each once.
+    keys
+        Of each task, under which its result would have been kept. Two calculations have the same key only if whatever
+        decides their numbers is the same.
 
     Returns
     -------
     iterable of TaskResult
-        For those of the tasks that need not run.
+        For those of the tasks whose key is known, in any order.
     """
 
 
 @hookspec
-def keep_result(task: Task, result: TaskResult) -> None:
+def keep_result(task: Task, key: str, result: TaskResult) -> None:
     """Keep a result, the moment it arrives. A store's second half; one that raises stops the run.
 
     Parameters
     ----------
     task
         What was run.
+    key
+        What to keep it under, in place of what was kept there before. A result that is no error gives way to no error.
     result
         What came of it, errors included.
     """

@@ -813,7 +813,7 @@ def plan(tables):
 
 
 def level_of(plan, order, stop=None):
-    return Level(plan, np.array(order), stop or threading.Event())
+    return Level(plan, np.array(order), (stop or threading.Event()).is_set)
 
 
 def test_a_level_makes_tasks_when_asked(plan, monkeypatch):

@@ -15,6 +15,11 @@ __all__ = ["ResultCheck"]
 class ResultCheck:
     """Knows how large each task's arrays must be.
 
+    Attributes
+    ----------
+    needed, wanted
+        Names of what a result must have, and of those among them that not every run asks for.
+
     Parameters
     ----------
     driver
@@ -27,7 +32,8 @@ class ResultCheck:
 
     def __init__(self, driver: str, sizes: list[int], properties: Mapping[str, tuple[int, ...]] | None = None) -> None:
         self._properties = properties or {}
-        self._needed = tuple(dict.fromkeys(("energy", driver, *self._properties)))
+        self.needed = tuple(dict.fromkeys(("energy", driver, *self._properties)))
+        self.wanted = tuple(self._properties)
         self._sizes = sizes
 
     def problem(self, task: Task, result: TaskResult) -> str | None:
@@ -39,7 +45,7 @@ class ResultCheck:
             return None
         if not isinstance(result.values, Mapping):
             return f"values of type {type(result.values).__name__}"
-        if missing := [name for name in self._needed if name not in result.values]:
+        if missing := [name for name in self.needed if name not in result.values]:
             return f"no {missing[0]}"
         nat = sum(self._sizes[i - 1] for i in task.bas)
         shapes = {"energy": (), "gradient": (nat, 3), "hessian": (3 * nat, 3 * nat), **self._properties}

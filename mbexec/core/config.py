@@ -20,7 +20,7 @@ from attrs import frozen
 
 from mbexec.core.errors import ConfigError
 from mbexec.core.resources import granted_cores, granted_memory
-from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
+from mbexec.core.settings import RunConfig, RunSettings, TaskSettings, is_text
 
 __all__ = [
     "Layer",
@@ -212,11 +212,35 @@ def read_config(sources: Iterable[Layer], node_settings: Callable[[], Mapping[st
     _fill(task, origin, [("qcengine.yaml", dict(node_settings()))])
     _split_machine(run, task, [table["ncores"] for table in task_of.values() if "ncores" in table], origin)
     run["reporters"] = tuple(run.get("reporters", ()))
+    _choose_store(run, plugin, origin)
     for section, cls in (("run", RunSettings), ("task", TaskSettings)):
         for name in attrs.fields_dict(cls):
             origin.setdefault(f"{section}.{name}", "default")
     whole = {nbody: TaskSettings(**{**task, **task_of[nbody]}) for nbody in sorted(task_of)}
     return RunConfig(RunSettings(**run), TaskSettings(**task), whole, plugin, origin)
+
+
+def _place(source: str, value: Any) -> Any:
+    """A store's path, from the folder of the file that says it or else from here; a plugin's name as it is."""
+    if isinstance(value, Path) or (is_text(value) and _is_path(value)):
+        folder = Path(source).parent if Path(source).is_file() else Path.cwd()
+        return str(folder.absolute() / value)
+    return value
+
+
+def _is_path(text: str) -> bool:
+    """Whether the name of a store is a file's: it has a dot or a slash."""
+    return "." in text or os.sep in text
+
+
+def _choose_store(run: dict[str, Any], plugin: dict[str, dict[str, Any]], origin: dict[str, str]) -> None:
+    """Where the store is given as a path, it is that of the plugin "sqlite"."""
+    store = run.get("store") or None
+    if store is not None and _is_path(store):
+        plugin.setdefault("sqlite", {})["path"] = store
+        origin["plugin.sqlite.path"] = origin["run.store"]
+        store = "sqlite"
+    run["store"] = store
 
 
 def _orders(layer: Layer) -> dict[int, Mapping[str, Any]]:
@@ -242,6 +266,8 @@ def _take(layer: Layer, section: str, cls: type, into: dict[str, Any], origin: d
             raise ConfigError(f"{layer.source}: {unknown(dotted, known, 'setting', _SETTINGS)}")
         if key == "reporters" and isinstance(value, str):
             value = [value]
+        if key == "store":
+            value = _place(layer.source, value)
         if not fields[key].metadata["test"](value):
             raise ConfigError(f"{layer.source}: {dotted} = {value!r} must be {fields[key].metadata['allowed']}.")
         into[key] = value

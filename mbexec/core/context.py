@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mbexec.core.settings import TaskSettings
 
-__all__ = ["Cluster", "Context", "alternative_label"]
+__all__ = ["Cluster", "Context", "alternative_label", "rung_label"]
 
 
 @frozen(eq=False)
@@ -112,6 +112,11 @@ def alternative_label(mc: str, alternative: int) -> str:
     return f"{mc}, alternative {alternative}" if alternative else mc
 
 
+def rung_label(mc: str, rung: int) -> str:
+    """The label of a model chemistry with the keywords of the nth rung of its ladder."""
+    return f"{mc}, rung {rung}"
+
+
 @frozen(eq=False)
 class Context:
     """What is the same for every task of a run, and travels to each worker once.
@@ -121,8 +126,8 @@ class Context:
     cluster
         The parent molecule.
     specifications
-        Model chemistry of each label, and of the alternatives to it that an executor has; the driver is the many-body
-        input's.
+        Model chemistry of each label, of the rungs of its ladder, and of the alternatives to it that an executor has;
+        the driver is the many-body input's.
     harnesses
         "module:Class" of each program that a distribution brings in the entry-point group ``mbexec.programs``; on its
         way to another process also the harnesses themselves that were registered with QCEngine in this one.
@@ -136,6 +141,10 @@ class Context:
         Atomic properties of QCSchema that are wanted besides energy, gradient and Hessian, and their shapes.
     task_of
         The same of one task of N bodies, by N, where it differs.
+    rungs
+        How many rungs the ladder of a label has, where it has one: keywords to try when a fragment does not converge.
+    alternatives
+        How many alternatives the executor has.
     host
         QCEngine's description of this host, on its way to another process; finding it out takes a second.
     """
@@ -148,7 +157,19 @@ class Context:
     stripped: frozenset[str] = frozenset()
     properties: Mapping[str, tuple[int, ...]] = field(factory=dict)
     task_of: Mapping[int, TaskSettings] = field(factory=dict)
+    rungs: Mapping[str, int] = field(factory=dict)
+    alternatives: int = 0
     host: Mapping[str, Any] | None = None
+
+    def attempts(self, mc: str, alternative: int = 0) -> tuple[str, ...]:
+        """Labels of what one call tries, the next when the one before did not converge: the rungs of a ladder."""
+        if alternative:
+            return (alternative_label(mc, alternative),)
+        return (mc, *(rung_label(mc, n) for n in range(1, self.rungs.get(mc, 0) + 1)))
+
+    def route(self, mc: str) -> tuple[str, ...]:
+        """Labels of all that may be tried for a model chemistry, in order: its ladder, then the alternatives."""
+        return (*self.attempts(mc), *(alternative_label(mc, n) for n in range(1, self.alternatives + 1)))
 
     def settings(self, nbody: int) -> TaskSettings:
         """What a task of that many bodies may use."""

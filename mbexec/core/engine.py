@@ -17,13 +17,15 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from mbexec.core.config import Layer, layers, read_config
-from mbexec.core.context import Cluster, Context, alternative_label
+from mbexec.core.context import Cluster, Context, alternative_label, rung_label
 from mbexec.core.convergence import warn_of_convergence
-from mbexec.core.errors import PluginError
+from mbexec.core.errors import PluginError, blamed
 from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.host import node_settings
+from mbexec.core.keys import Keys
+from mbexec.core.ladder import without_ladder
 from mbexec.core.limits import limited_threads
-from mbexec.core.loop import Run, blamed, entered
+from mbexec.core.loop import Run, entered
 from mbexec.core.manager import find_plugin, harnesses, host
 from mbexec.core.metrics import RunReport
 from mbexec.core.opening import open_spec
@@ -184,22 +186,35 @@ def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None
             refuse_mixed(config)
             stack.enter_context(limited_threads(config.task.ncores))
         alternatives = getattr(executor, "alternatives", ())
-        context = settle_ghosts(_context(made, config, alternatives), _ghosted(made, len(alternatives)))
+        bodies = getattr(manager.get_plugin(config.run.store or ""), "bodies", False)
+        context = _context(made, config, alternatives, bodies=bodies)
+        context = settle_ghosts(context, _ghosted(made, context))
         work = Work(context, _workers(manager, config))
         programs = work.prepare()
         if not isolated:
             refuse_unsafe(programs, config.run.executor, work.workers)
         _warn_of_timeout(executor, config)
         warn_of_convergence(made)
-        result, report, energies = Run(made, config, manager, work, stop or threading.Event()).run()
+        keys = _keys(made, context, programs.versions()) if config.run.store else None
+        result, report, energies = Run(made, config, manager, work, stop or threading.Event(), keys).run()
     return RunResult(result, report, config, made, energies)
 
 
-def _context(plan: Plan, config: RunConfig, alternatives: Sequence[Mapping[str, Any]] = ()) -> Context:
+def _keys(plan: Plan, context: Context, versions: Mapping[str, str]) -> Keys:
+    return Keys(context, versions, plan.spec.specification.driver.value, plan.expansion.mcs)
+
+
+def _context(
+    plan: Plan, config: RunConfig, alternatives: Sequence[Mapping[str, Any]] = (), *, bodies: bool = False
+) -> Context:
     many = plan.spec.specification
     atomic = {}
+    rungs = {}
     for mc in plan.expansion.mcs:
-        given = many.specification[mc].model_copy(update={"driver": many.driver})
+        given, ladder = without_ladder(many.specification[mc].model_copy(update={"driver": many.driver}))
+        rungs[mc] = len(ladder)
+        for place, keywords in enumerate(ladder, start=1):
+            atomic[rung_label(mc, place)] = _changed(given, {"keywords": keywords})
         for place, change in enumerate([{}, *alternatives]):
             atomic[alternative_label(mc, place)] = _changed(given, change)
     return Context(
@@ -207,9 +222,11 @@ def _context(plan: Plan, config: RunConfig, alternatives: Sequence[Mapping[str, 
         specifications=atomic,
         harnesses=harnesses(specification.program for specification in atomic.values()),
         task=config.task,
-        bodies=many.protocols.cluster_results.value == "all",
+        bodies=bodies or many.protocols.cluster_results.value == "all",
         properties=plan.properties,
         task_of=config.task_of,
+        rungs=rungs,
+        alternatives=len(alternatives),
     )
 
 
@@ -226,11 +243,11 @@ def _changed(given: AtomicSpecification, change: Mapping[str, Any]) -> AtomicSpe
     )
 
 
-def _ghosted(plan: Plan, alternatives: int) -> list[str]:
-    """Model chemistries with fragments in a basis wider than their own, and the alternatives to them."""
+def _ghosted(plan: Plan, context: Context) -> list[str]:
+    """Model chemistries with fragments in a basis wider than their own, and all that may be tried instead."""
     expansion = plan.expansion
     mcs = [expansion.mcs[mc] for mc in np.unique(expansion.mc[expansion.frag != expansion.bas]).tolist()]
-    return [alternative_label(mc, place) for mc in mcs for place in range(alternatives + 1)]
+    return [label for mc in mcs for label in context.route(mc)]
 
 
 def _workers(manager: pluggy.PluginManager, config: RunConfig) -> int:

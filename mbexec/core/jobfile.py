@@ -11,6 +11,7 @@ import qcelemental as qcel
 from qcelemental.models.v2 import Molecule
 from qcmanybody.models.v2 import BsseEnum, ManyBodyInput
 
+from mbexec.core import ladder
 from mbexec.core.config import Layer, unknown
 from mbexec.core.errors import ConfigError, InputError
 from mbexec.core.geometry import Fragment, check_apart, fragments_of, parse_geometry, read_xyz
@@ -86,6 +87,7 @@ _RULES: dict[str, dict[str, _Rule]] = {
         "method": ("the name of a method", is_text),
         "basis": ("the name of a basis set", lambda value: value is None or isinstance(value, str)),
         "keywords": ("a table", lambda value: isinstance(value, Mapping)),
+        "ladder": (ladder.ALLOWED, ladder.is_ladder),
     },
 }
 
@@ -185,11 +187,13 @@ def _specification(section: str, table: Mapping[str, Any], driver: str) -> dict[
     for key in ("program", "method"):
         if key not in table:
             raise InputError(f"{section}.{key} is missing; give the name of the {key}.")
+    extras = {"extras": ladder.with_ladder(table["ladder"])} if table.get("ladder") else {}
     return {
         "program": table["program"],
         "driver": driver,
         "model": {"method": table["method"], "basis": table.get("basis")},
         "keywords": dict(table.get("keywords", {})),
+        **extras,
     }
 
 

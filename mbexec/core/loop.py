@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,13 @@ from attrs import define, field
 from numpy.typing import NDArray
 
 from mbexec.core.check import ResultCheck
-from mbexec.core.errors import ExecutorError, MbexecError, PluginError
+from mbexec.core.errors import ExecutorError, MbexecError, PluginError, blamed
+from mbexec.core.keys import Keys
 from mbexec.core.manager import reporters
 from mbexec.core.metrics import MetricsEvent, Recorder, RunDone, RunReport
 from mbexec.core.schedule import submissions
 from mbexec.core.settings import RunConfig
+from mbexec.core.stored import Stored
 from mbexec.core.types import Level, Plan, Task, TaskResult
 from mbexec.core.work import Work
 
@@ -30,20 +32,7 @@ if TYPE_CHECKING:
     from qcelemental.models.v2 import FailedOperation
     from qcmanybody.models.v2 import ManyBodyResult
 
-__all__ = ["Run", "blamed", "entered"]
-
-_BATCH = 1000
-
-
-@contextmanager
-def blamed(role: str, name: str | None) -> Iterator[None]:
-    """Let what a plugin raises be a PluginError that names it; what mbexec raises passes."""
-    try:
-        yield
-    except MbexecError:
-        raise
-    except Exception as error:
-        raise PluginError(f"The {role} {name!r} broke: {type(error).__name__}: {error}") from error
+__all__ = ["Run", "entered"]
 
 
 @contextmanager
@@ -62,13 +51,28 @@ def entered(name: str, plugin: AbstractContextManager[Any]) -> Iterator[None]:
 
 @define(eq=False)
 class Run:
-    """One run: results on their way from the executor to the merger, seen by store and reporters as they pass."""
+    """One run: results on their way from the executor to the merger, seen by store and reporters as they pass.
+
+    Attributes
+    ----------
+    plan, config, manager, work
+        What to run, and how.
+    stop
+        Set from outside when nothing new is to start.
+    keys
+        Of the tasks, for a store; None without one.
+    """
 
     plan: Plan
     config: RunConfig
     manager: pluggy.PluginManager
     work: Work
     stop: threading.Event
+    keys: Keys | None
+    _stored: Stored | None = field(default=None, init=False)
+    _came: list[tuple[Task, TaskResult]] = field(factory=list, init=False)
+    _again: dict[int, TaskResult] = field(factory=dict, init=False)
+    _broken_off: bool = field(default=False, init=False)
     _recorder: Recorder = field(init=False)
     _reporters: dict[str, Callable[..., Any]] = field(init=False)
     _seen: NDArray[np.bool_] = field(init=False)
@@ -83,6 +87,11 @@ class Run:
         self._reporters = reporters(self.manager)
         self._seen = np.zeros(len(self.plan), dtype=bool)
         self._energies = np.full(len(self.plan), np.nan)
+        if self.keys is not None:
+            bodies = spec.specification.protocols.cluster_results.value == "all"
+            known = not self.config.run.retry_failed
+            name = self.config.run.store or ""
+            self._stored = Stored(name, self.manager.hook, self.keys, self._check, bodies, known)
 
     def run(self) -> tuple[ManyBodyResult | FailedOperation, RunReport, NDArray[np.float64]]:
         """Submit everything and merge what comes: the result, what it cost, and the energy of each task."""
@@ -105,54 +114,74 @@ class Run:
                 "merge_results must return a ManyBodyResult or a FailedOperation."
             )
         left = len(self.plan) - int(self._seen.sum())
-        if left and not self.stop.is_set():
+        if left and not self._is_draining():
             raise PluginError(
                 f"The planner {name!r} gave a result when {left} of {len(self.plan)} tasks had given none; "
                 "merge_results must consume its results to the end."
             )
         return result
 
+    def _is_draining(self) -> bool:
+        return self.stop.is_set() or self._broken_off
+
     def _results(self) -> Generator[TaskResult, None, None]:
-        for order in submissions(self.plan, self.config.run.schedule):
-            yield from self._recalled(order)
-            level = Level(self.plan, order[~self._seen[order]], self.stop)
-            with closing(self._submitted(level)) as submitted:
-                for result in submitted if len(level) else ():
-                    yield self._kept(level, result)
-            if lost := level.unfinished():
-                raise ExecutorError(f"The executor {self.config.run.executor!r} gave no result for {lost[0].label}.")
-
-    def _recalled(self, order: NDArray[np.int64]) -> Iterator[TaskResult]:
-        """What the store knows, asked for a batch at a time."""
-        if self.config.run.store is None:
-            return
-        for start in range(0, len(order), _BATCH):
-            tasks = {index: self.plan[index] for index in order[start : start + _BATCH].tolist()}
-            with blamed("store", self.config.run.store):
-                known: Iterable[TaskResult] = self.manager.hook.recall_results(tasks=list(tasks.values())) or ()
-                known = list(known)
-            for result in known:
-                if not isinstance(result, TaskResult) or result.index not in tasks:
-                    raise PluginError(
-                        f"The store {self.config.run.store!r} gave {result!r:.80}, which is a second result, "
-                        "one for a task that it was not asked, or none at all."
-                    )
-                task = tasks.pop(result.index)
-                if problem := self._check.problem(task, result):
-                    raise PluginError(f"The store {self.config.run.store!r} gave {task.label} a result with {problem}.")
+        seed = None if self._stored is None else int(self._recorder.run_id, 16)
+        for order in submissions(self.plan, self.config.run.schedule, seed):
+            for task, result in self._stored.known(self.plan, order) if self._stored is not None else ():
                 yield self._passed(task, result, reused=True)
+            yield from self._run(order[~self._seen[order]], self.work, again=True)
+            yield from self._run_again()
 
-    def _submitted(self, level: Level) -> Generator[TaskResult, None, None]:
+    def _run_again(self) -> Iterator[TaskResult]:
+        """Fragments that ended with a random error, one by one: alone they may have memory enough, or better luck."""
+        held = list(self._again.values())
+        self._again.clear()
+        if held and not self._is_draining():
+            labels = [self.plan[result.index].label for result in held]
+            structlog.get_logger("mbexec").info("fragments_run_again", labels=labels)
+            yield from self._run(np.array([result.index for result in held]), self.work.alone(), again=False)
+        for result in held:
+            if not self._seen[result.index]:
+                yield self._taken(self.plan[result.index], result)
+
+    def _run(self, order: NDArray[np.int64], work: Work, *, again: bool) -> Generator[TaskResult, None, None]:
+        """Submit a level; those that may run `again` are held back."""
+        level = Level(self.plan, order, self._is_draining, self._came_meanwhile)
+        with closing(self._submitted(level, work)) as submitted:
+            for result in submitted if len(level) else ():
+                task = self._checked(level, result)
+                if again and result.error is not None and result.error.error_type == "random_error":
+                    self._again[task.index] = result
+                else:
+                    yield self._taken(task, result)
+                yield from self._late()
+        yield from self._late()
+        if lost := level.unfinished():
+            raise ExecutorError(f"The executor {self.config.run.executor!r} gave no result for {lost[0].label}.")
+
+    def _came_meanwhile(self, task: Task) -> bool:
+        """Whether another run has brought the task's result into the store since it was asked."""
+        result = None if self._stored is None else self._stored.now(task)
+        if result is not None:
+            self._came.append((task, result))
+        return result is not None
+
+    def _late(self) -> Iterator[TaskResult]:
+        while self._came:
+            yield self._passed(*self._came.pop(), reused=True)
+
+    def _submitted(self, level: Level, work: Work) -> Generator[TaskResult, None, None]:
         """The executor's results; whatever it raises is an ExecutorError."""
         name = self.config.run.executor
         try:
-            yield from self.manager.hook.submit_level(level=level, work=self.work)
+            yield from self.manager.hook.submit_level(level=level, work=work)
         except MbexecError:
             raise
         except Exception as error:
             raise ExecutorError(f"The executor {name!r} broke: {type(error).__name__}: {error}") from error
 
-    def _kept(self, level: Level, result: TaskResult) -> TaskResult:
+    def _checked(self, level: Level, result: TaskResult) -> Task:
+        """The task that a result of the executor's belongs to."""
         good = isinstance(result, TaskResult) and isinstance(result.index, int)
         task = level.done(result.index) if good else None
         if task is None:
@@ -162,9 +191,14 @@ class Run:
             )
         if problem := self._check.problem(task, result):
             raise ExecutorError(f"The executor {self.config.run.executor!r} gave {task.label} a result with {problem}.")
-        if self.config.run.store is not None:
-            with blamed("store", self.config.run.store):
-                self.manager.hook.keep_result(task=task, result=result)
+        return task
+
+    def _taken(self, task: Task, result: TaskResult) -> TaskResult:
+        """A result that has just been computed: kept first of all."""
+        if self._stored is not None:
+            self._stored.keep(task, result)
+        if result.error is not None and self.config.run.on_error == "stop":
+            self._broken_off = True
         return self._passed(task, result, reused=False)
 
     def _passed(self, task: Task, result: TaskResult, *, reused: bool) -> TaskResult:

@@ -13,15 +13,17 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import asdict, define, evolve, field, frozen
 
-from mbexec.core.context import Context, alternative_label
+from mbexec.core.context import Context
 from mbexec.core.errors import ProgramError
 from mbexec.core.harness import find_harness, is_engine
 from mbexec.core.host import describe_host, host_description, task_config
+from mbexec.core.resources import memory_kills
 from mbexec.core.types import Task, TaskError, TaskResult
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Programs", "run_task"]
 
+_BACKOFF = 0.5  # s, twice as long after each further random_error
 _SHAPES = {"energy": 0, "gradient": 1, "hessian": 2}
 _lock = threading.RLock()
 
@@ -64,6 +67,7 @@ class Programs:
     context: Context
     scratch: str | None = None
     on_retry: Callable[[], object] | None = field(default=None, init=False)
+    _kills: int = field(factory=memory_kills, init=False)
     _harnesses: dict[str, Any] = field(init=False)
     _configs: dict[int, Any] = field(init=False)  # by nbody; 0 is for the rest
 
@@ -93,11 +97,35 @@ class Programs:
         harnesses = {**registered, **self.context.harnesses}
         return evolve(self.context, harnesses=harnesses, host=host_description())
 
-    def run(self, task: Task, alternative: int = 0) -> tuple[dict[str, Any], TaskError | None, bytes | None]:
-        """Numbers, error and body of one task, with the model chemistry as given or an alternative to it."""
+    def run(self, task: Task, alternative: int = 0) -> dict[str, Any]:
+        """What came of one task, with the model chemistry as given, up its ladder, or with an alternative to it.
+
+        Returns
+        -------
+        dict
+            Some of the attributes of a :class:`TaskResult`.
+        """
+        labels = self.context.attempts(task.mc, alternative)
+        for place, label in enumerate(labels):
+            if place:
+                self._tell_of_retry()
+            values, error, body = self._with(task, label)
+            if error is None or error.error_type != "convergence_error":
+                break
+        changed = self.context.specifications[label].keywords
+        note = f"It did not converge as given, but on rung {place} of its ladder, with {changed!r}."
+        return {
+            "values": values,
+            "error": error,
+            "body": body,
+            "notes": (note,) if place and error is None else (),
+            "step": self.context.route(task.mc).index(label),
+        }
+
+    def _with(self, task: Task, label: str) -> tuple[dict[str, Any], TaskError | None, bytes | None]:
+        """Numbers, error and body of one task with the model chemistry of that label."""
         from qcelemental.models.v2 import AtomicInput
 
-        label = alternative_label(task.mc, alternative)
         specification = self.context.specifications[label]
         harness = self.harness(specification.program)
         cluster = self.context.cluster
@@ -110,10 +138,18 @@ class Programs:
         wall_time = time.time() - start
         body = _body(harness, request, outcome, retries, wall_time) if self.context.bodies else None
         if outcome.error is not None:
-            return {}, outcome.error, body
+            return {}, self._unless_killed(outcome.error), body
         values = _numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
         values |= _further(outcome.answer, self.context.properties)
         return values if bas == task.bas else cluster.padded(values, task.frag, task.bas), None, body
+
+    def _unless_killed(self, error: TaskError) -> TaskError:
+        """The error; a random one if processes were killed for lack of memory meanwhile, most likely its program's."""
+        before, self._kills = self._kills, memory_kills()
+        if self._kills == before or error.error_type not in ("unknown_error", "random_error", "resource_error"):
+            return error
+        what = "The system ran out of memory and killed a process while this fragment ran. Its program said:"
+        return TaskError("random_error", f"{what}\n{error.error_message}")
 
     def whole(self, molecule: Any) -> dict[str, Any]:
         """Numbers of a molecule as it is given, not cut out of the cluster, with the context's only model chemistry.
@@ -137,6 +173,18 @@ class Programs:
         """The harness of a program."""
         return self._harnesses[program.lower()]
 
+    def versions(self) -> dict[str, str]:
+        """The version of each program, by name in lower case, with that of the distribution that brings its harness.
+
+        Those that do not tell are left out.
+        """
+        found = {}
+        for name, harness in self._harnesses.items():
+            told = getattr(harness, "get_version", lambda: None)()
+            if told:
+                found[name] = f"{told}{_distribution(harness)}"
+        return found
+
     def ghosts(self, program: str) -> str | None:
         """What the program's harness says of ghost atoms: "honoured", "stripped", or nothing.
 
@@ -158,11 +206,25 @@ class Programs:
         retries = 0
         outcome = _call(harness, request, config)
         while outcome.error and outcome.error.error_type == "random_error" and retries < config.retries:
+            time.sleep(_BACKOFF * 2**retries)
             retries += 1
-            if self.on_retry is not None:
-                self.on_retry()
+            self._tell_of_retry()
             outcome = _call(harness, request, config)
         return outcome, retries
+
+    def _tell_of_retry(self) -> None:
+        if self.on_retry is not None:
+            self.on_retry()
+
+
+def _distribution(harness: Any) -> str:
+    """The distribution that a harness is from, and its version; nothing for QCEngine's own and for scripts' ones."""
+    package = type(harness).__module__.partition(".")[0]
+    owner = "mbexec" if package == "mbexec" else package.replace("_", "-")
+    try:
+        return f", {owner} {version(owner)}" if package != "qcengine" else ""
+    except PackageNotFoundError:
+        return ""
 
 
 def _own(specification: Any) -> Any:
@@ -180,18 +242,16 @@ def run_task(task: Task, programs: Programs, alternative: int = 0) -> TaskResult
     """Run one fragment. Never raises for a fragment that fails; what a worker calls."""
     started, cpu = time.time(), time.thread_time()
     try:
-        values, error, body = programs.run(task, alternative)
+        found = programs.run(task, alternative)
     except Exception as unexpected:
-        values, error, body = {}, _task_error(unexpected), None
+        found = {"error": _task_error(unexpected)}
     return TaskResult(
         index=task.index,
-        values=values,
-        error=error,
         started=started,
         ended=time.time(),
         cpu_time=time.thread_time() - cpu,
         worker=f"{socket.gethostname()}:{os.getpid()}:{threading.get_native_id()}",
-        body=body,
+        **found,
     )
 
 

@@ -60,6 +60,12 @@ def granted_memory(environment: Mapping[str, str], root: Path = Path("/")) -> Gr
     return min(found)
 
 
+def memory_kills(root: Path = Path("/")) -> int:
+    """How many processes this system has killed for lack of memory since it was started; 0 where it doesn't say."""
+    words = _read(root / "proc/vmstat")
+    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
+
+
 def _of_slurm(environment: Mapping[str, str], name: str) -> list[tuple[str, float]]:
     """A variable of SLURM's as words and number, if it is one above 0: 0 says that there is no limit."""
     value = environment.get(name, "")

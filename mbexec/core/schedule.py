@@ -11,14 +11,18 @@ from mbexec.core.types import Plan
 __all__ = ["submissions"]
 
 
-def submissions(plan: Plan, schedule: str) -> list[NDArray[np.int64]]:
+def submissions(plan: Plan, schedule: str, seed: int | None = None) -> list[NDArray[np.int64]]:
     """Places in the plan, in the order to start them, for each submission to the executor.
 
     Fragments of a plain expansion do not depend on each other. With "cost" they make one submission, the costliest
     first, so that no worker waits for a late, long one; of those that cost the same, those with most real fragments.
     With "nbody" each level is a submission, and the next begins when it has ended.
+
+    Those that could as well start in any order do so in the plan's, or with a `seed` in one that it decides: runs that
+    share a store then seldom compute the same fragment at the same time.
     """
+    among = np.arange(len(plan)) if seed is None else np.random.default_rng(seed).permutation(len(plan))
     if schedule == "nbody":
-        return [np.arange(level.start, level.stop) for level in plan.levels]
-    order = np.lexsort((-plan.expansion.nbody, -costs(plan)))
+        return [level.start + among[level.start : level.stop].argsort() for level in plan.levels]
+    order = np.lexsort((among, -plan.expansion.nbody, -costs(plan)))
     return [order.astype(np.int64)] if len(plan) else []

@@ -16,6 +16,7 @@ from mbexec.core.config import Layer
 from mbexec.core.errors import ConfigError, InputError
 from mbexec.core.geometry import Fragment, check_apart
 from mbexec.core.jobfile import CHEMISTRY, check, from_job
+from mbexec.core.ladder import check_ladder
 from mbexec.core.qcschema import check_charges, check_fragments, check_real, check_states, check_written, shown
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def _checked(spec: ManyBodyInput) -> ManyBodyInput:
             raise InputError(f"{where}.program = {chemistry.program!r} must be the name of a program.")
         if not isinstance(chemistry.keywords, Mapping):
             raise InputError(f"{where}.keywords = {shown(chemistry.keywords)} must be a table.")
+        check_ladder(chemistry.extras, f"{where}.extras")
     return spec
 
 

@@ -49,7 +49,11 @@ class RunSettings:
     reporters
         Names of the plugins that hear what happens.
     store
-        Name of a plugin that keeps results; None for none.
+        Name of a plugin that keeps results; None for none. Where it is given as a path, the plugin is "sqlite".
+    retry_failed
+        Whether fragments that failed in an earlier run, as the store remembers, run again.
+    on_error
+        "continue": run everything, then report what failed; "stop": at the first failed fragment start nothing new.
     workers
         How many fragments may run at once.
     schedule
@@ -62,7 +66,11 @@ class RunSettings:
     executor: str = _setting("threads", "the name of an executor", is_text)
     planner: str = _setting("manybody", "the name of a planner", is_text)
     reporters: tuple[str, ...] = _setting((), "a list of names of reporters", _is_names)
-    store: str | None = _setting(None, "the name of a store", is_text)
+    store: str | None = _setting(
+        None, "a path, the name of a store, or false for none", lambda v: v is None or v is False or is_text(v)
+    )
+    retry_failed: bool = _setting(True, "true or false", lambda v: isinstance(v, bool))
+    on_error: str = _setting("continue", '"continue" or "stop"', lambda v: v in ("continue", "stop"))
     workers: int = _setting(0, "a whole number from 1 up", is_whole(1))
     schedule: str = _setting("cost", '"cost" or "nbody"', lambda v: v in ("cost", "nbody"))
     grace: float = _setting(25.0, "a number of seconds from 0 up", _is_not_negative)

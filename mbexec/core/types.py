@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +91,8 @@ class TaskResult:
         What people should know of how it came about, such as that another program than the given one was used.
     output
         What was printed while it ran, if the executor catches that.
+    step
+        Which of the model chemistries that are tried one after another gave it, from 0: see :meth:`Context.route`.
     """
 
     index: int
@@ -104,6 +105,7 @@ class TaskResult:
     body: bytes | None = None
     notes: tuple[str, ...] = ()
     output: str = ""
+    step: int = 0
 
     def noted(self, note: str) -> TaskResult:
         """The same result with one more note."""
@@ -166,7 +168,8 @@ class Plan:
 class Level:
     """Tasks that may run together, in the order in which to start them. Iterate it once; tasks are made as asked for.
 
-    It ends early when the run is being stopped: start nothing new, finish what runs and yield it.
+    It ends early when the run is being stopped: start nothing new, finish what runs and yield it. Its length is how
+    many tasks it has in all, which may become less: those that need not run after all are left out.
 
     Parameters
     ----------
@@ -174,34 +177,45 @@ class Level:
         Where the tasks come from.
     order : (n,) int array
         Places in the plan.
-    stop
-        Set when nothing new is to start.
+    draining
+        Says whether nothing new is to start.
+    needless
+        Says of a task that is about to be handed out whether it need not run.
     """
 
-    def __init__(self, plan: Plan, order: NDArray[np.int64], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        order: NDArray[np.int64],
+        draining: Callable[[], bool],
+        needless: Callable[[Task], bool] = lambda task: False,
+    ) -> None:
         self._plan = plan
-        self._order = order
+        self._length = len(order)
         self._left = iter(order.tolist())
-        self._stop = stop
+        self._draining = draining
+        self._needless = needless
         self._running: dict[int, Task] = {}
 
     @property
     def draining(self) -> bool:
         """Whether the run is being stopped."""
-        return self._stop.is_set()
+        return self._draining()
 
     def __len__(self) -> int:
-        return len(self._order)
+        return self._length
 
     def __iter__(self) -> Level:
         return self
 
     def __next__(self) -> Task:
-        if self.draining:
-            raise StopIteration
-        index = next(self._left)
-        self._running[index] = task = self._plan[index]
-        return task
+        while not self.draining:
+            task = self._plan[next(self._left)]
+            if not self._needless(task):
+                self._running[task.index] = task
+                return task
+            self._length -= 1
+        raise StopIteration
 
     def done(self, index: int) -> Task | None:
         """The task at that place of the plan, once after it was pulled; None if nobody pulled it or it was done."""

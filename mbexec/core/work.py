@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from copy import copy
 from functools import cached_property
 from typing import ClassVar
 
@@ -54,6 +55,12 @@ class Work:
         with self._lock:
             self._programs = self._programs or Programs(self.context)
         return self._programs
+
+    def alone(self) -> Work:
+        """The same work for one worker."""
+        other = copy(self)
+        other.workers = 1
+        return other
 
     @cached_property
     def blob(self) -> bytes:

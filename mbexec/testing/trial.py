@@ -53,7 +53,7 @@ class WatchedLevel(Level):
     """A level that remembers which tasks were pulled, and in which threads."""
 
     def __init__(self, plan: Plan, order: Any, stop: threading.Event) -> None:
-        super().__init__(plan, order, stop)
+        super().__init__(plan, order, stop.is_set)
         self.pulled: list[int] = []
         self.threads: set[int] = set()
 

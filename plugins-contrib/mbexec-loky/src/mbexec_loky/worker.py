@@ -132,8 +132,8 @@ class _Worker:
             answer = run_chunk(self._begin.key, [Task(*task)], on_retry=self._tell_of_retry)
             assert not isinstance(answer, NeedContext)
             (r,) = answer
-            said = output.take()
-            self._send((r.index, r.values, r.error, r.started, r.ended, r.cpu_time, r.worker, r.body, r.notes, said))
+            times = (r.started, r.ended, r.cpu_time)
+            self._send((r.index, r.values, r.error, *times, r.worker, r.body, r.notes, output.take(), r.step))
 
     def _tell_of_retry(self) -> None:
         self._send((RETRY,))
