@@ -83,7 +83,9 @@ class Keys:
 
     def program(self, task: Task) -> str:
         """The program of a task, in lower case; of all that may be tried, the first one without a version."""
-        programs = [self.context.specifications[label].program.lower() for label in self.context.route(task.mc)]
+        programs: list[str] = [
+            self.context.specifications[label].program.lower() for label in self.context.route(task.mc)
+        ]
         return next((name for name in programs if name not in self.versions), programs[0])
 
     def answers(self) -> list[tuple[int, str]]:
