@@ -298,7 +298,9 @@ REFUSED = {
     "run.executor": ["", 5, ["threads"]],
     "run.planner": ["", None],
     "run.reporters": [5, [1], [""]],
-    "run.store": ["", 5],
+    "run.store": ["", 5, True],
+    "run.retry_failed": ["yes", 1],
+    "run.on_error": ["ignore", False],
     "run.workers": [0, -1, 2.0, True, "two"],
     "run.schedule": ["size", 1, ["cost"]],
     "run.grace": [-1, "25", True, float("inf")],
@@ -313,7 +315,9 @@ ALLOWED = {
     "run.executor": "the name of an executor",
     "run.planner": "the name of a planner",
     "run.reporters": "a list of names of reporters",
-    "run.store": "the name of a store",
+    "run.store": "a path, the name of a store, or false for none",
+    "run.retry_failed": "true or false",
+    "run.on_error": '"continue" or "stop"',
     "run.workers": "a whole number from 1 up",
     "run.schedule": '"cost" or "nbody"',
     "run.grace": "a number of seconds from 0 up",
@@ -385,7 +389,10 @@ def test_a_wrong_value_that_is_overridden_is_still_wrong(tables, project):
         config_of(tables, workers=1)
 
 
-RUN = "run.executor, run.planner, run.reporters, run.store, run.workers, run.schedule, run.grace"
+RUN = (
+    "run.executor, run.planner, run.reporters, run.store, run.retry_failed, run.on_error, run.workers, run.schedule, "
+    "run.grace"
+)
 TASK = "task.ncores, task.memory, task.timeout, task.retries, task.scratch_directory, task.nnodes"
 
 

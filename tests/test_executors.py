@@ -73,11 +73,11 @@ def test_tasks_are_pulled_a_window_at_a_time(executor, monkeypatch):
 
     from mbexec.core.loop import Run
 
-    def kept(self, level, result, original=Run._kept):
+    def taken(self, task, result, original=Run._taken):
         spread.append(len(pulled) - int(self._seen.sum()))
-        return original(self, level, result)
+        return original(self, task, result)
 
-    monkeypatch.setattr(Run, "_kept", kept)
+    monkeypatch.setattr(Run, "_taken", taken)
     found = mbexec.run(job(argon(24), max_nbody=3), executor=executor, workers=2)
     assert len(found.plan) > 2 * 4 * 256
     assert max(spread) <= {"serial": 1, "threads": 4, "asyncio": 4, "loky": 4 * 256}[executor]

@@ -109,7 +109,7 @@ class Keys:
 def _fragment(cluster: Cluster, number: int, *, ghost: bool) -> bytes:
     """Digest of a fragment as part of a calculation; ghosts have neither charge nor spin."""
     atoms = cluster.fragments[number]
-    state = "ghost" if ghost else f"{cluster.charges[number]!r} {cluster.multiplicities[number]!r}"
+    state = "ghost" if ghost else f"{float(cluster.charges[number])!r} {float(cluster.multiplicities[number])!r}"
     parts = [
         " ".join(cluster.symbols[atoms].tolist()).encode(),
         (np.round(cluster.masses[atoms], 6) + 0.0).tobytes(),
@@ -127,7 +127,7 @@ def _text(specification: AtomicSpecification, version: str, stripped: bool) -> b
         "model": specification.model.model_dump(),
         "keywords": specification.keywords,
         "extras": specification.extras,
-        "protocols": specification.protocols.model_dump(mode="json"),
+        "protocols": specification.protocols.model_dump(mode="json", exclude_defaults=True),
     }
     return json.dumps(told, sort_keys=True, default=_plain).encode()
 

@@ -180,8 +180,8 @@ class Programs:
         """
         found = {}
         for name, harness in self._harnesses.items():
-            told = getattr(harness, "get_version", lambda: None)()
-            if told:
+            tell = getattr(harness, "get_version", None)
+            if tell is not None and (told := tell()):
                 found[name] = f"{told}{_distribution(harness)}"
         return found
 
