@@ -31,7 +31,8 @@ from mbexec_loky import Loky
 
 import mbexec
 from mbexec import Level, Plan, Task, TaskResult, Work
-from mbexec.core.engine import _context, read_job
+from mbexec.core.engine import read_job
+from mbexec.core.prepare import context_of
 from mbexec.plugins.threads import Threads
 
 WORKERS = 2
@@ -70,7 +71,7 @@ def planned() -> tuple[Plan, Work]:
     """More than 5,000 small fragments, and how to run one."""
     spec, config = read_job(job(32, 3), {})
     plan = mbexec.plan(spec)
-    work = Work(_context(plan, config), WORKERS)
+    work = Work(context_of(plan, config), WORKERS)
     work.prepare()
     return plan, work
 

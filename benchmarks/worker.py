@@ -23,8 +23,9 @@ from qcelemental.models.v2 import AtomicInput
 from tblite.interface import Calculator
 from threadpoolctl import threadpool_limits
 
-from mbexec.core.engine import _context, make_plan, read_job
+from mbexec.core.engine import make_plan, read_job
 from mbexec.core.limits import limited_threads
+from mbexec.core.prepare import context_of
 from mbexec.core.program import Programs, run_task
 
 ROUNDS = 20
@@ -69,7 +70,7 @@ def measured(driver: str) -> dict[str, float]:
     """Milliseconds a fragment of each way: the quickest of all rounds, averaged over the fragments."""
     spec, config = read_job(job(driver), {})
     plan = make_plan(spec, config)
-    programs = Programs(_context(plan, config))
+    programs = Programs(context_of(plan, config))
     tasks = list(plan)
     cluster = programs.context.cluster
     specification = programs.context.specifications["(auto)"]

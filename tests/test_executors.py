@@ -94,11 +94,12 @@ def test_an_executor_is_used_for_several_runs(executor):
 
 
 def work_of(tables):
-    from mbexec.core.engine import _context, make_plan, read_job
+    from mbexec.core.engine import make_plan, read_job
+    from mbexec.core.prepare import context_of
 
     spec, config = read_job(tables, {})
     plan = make_plan(spec, config)
-    return plan, Work(_context(plan, config), 1)
+    return plan, Work(context_of(plan, config), 1)
 
 
 def test_a_worker_asks_for_a_context_once(monkeypatch):

@@ -11,7 +11,8 @@ import pytest
 from qcelemental.models.v2 import BasisSet
 
 from mbexec import InputError, TaskResult
-from mbexec.core.engine import _context, _keys, make_plan, read_job
+from mbexec.core.engine import make_plan, read_job
+from mbexec.core.prepare import context_of, keys_of
 from tests.systems import job
 
 NEON = "0 1\nNe 0 0 0\n--\n0 1\nAr 0 0 3.9\n--\n1 2\nMg 0 4.2 0.3"
@@ -27,8 +28,8 @@ def tables(**program):
 def keys(spec, changed=lambda context: context, versions=VERSIONS, **settings):
     """The key of each task, by real fragments and basis."""
     plan = make_plan(*read_job(spec, settings))
-    context = changed(_context(plan, read_job(spec, settings)[1]))
-    made = _keys(plan, context, versions)
+    context = changed(context_of(plan, read_job(spec, settings)[1]))
+    made = keys_of(plan, context, versions)
     return {(task.frag, task.bas): made.own(task, TaskResult(task.index)) for task in plan}
 
 
@@ -196,12 +197,12 @@ def test_steps_have_keys_of_their_own():
     """The result of a rung belongs to what was tried before it as well: without that, nobody would have got there."""
     ladder = [{"max_cycle": 100}, {"level_shift": 0.2}]
     plan = make_plan(*read_job(tables(ladder=ladder), {}))
-    context = _context(plan, read_job(tables(ladder=ladder), {})[1])
-    made = _keys(plan, context, VERSIONS)
+    context = context_of(plan, read_job(tables(ladder=ladder), {})[1])
+    made = keys_of(plan, context, VERSIONS)
     found = [made.own(plan[0], TaskResult(0, step=step)) for step in range(3)]
     assert found[0] == keys(tables())[plan[0].frag, plan[0].bas]
     assert len({*found, keys(tables(keywords=ladder[0]))[plan[0].frag, plan[0].bas]}) == 4
-    shorter = _keys(plan, _context(*_job(tables(ladder=ladder[:1]))), VERSIONS)
+    shorter = keys_of(plan, context_of(*_job(tables(ladder=ladder[:1]))), VERSIONS)
     assert shorter.own(plan[0], TaskResult(0, step=1)) == found[1]
 
 
@@ -213,7 +214,7 @@ def _job(spec):
 def test_an_error_is_what_came_of_everything():
     """It is kept under the last step: with a longer ladder it does not count."""
     plan, config = _job(tables(ladder=[{"max_cycle": 100}]))
-    made = _keys(plan, _context(plan, config), VERSIONS)
+    made = keys_of(plan, context_of(plan, config), VERSIONS)
     error = TaskResult(0, error=object())
     assert made.own(plan[0], error) == made.own(plan[0], TaskResult(0, step=1))
 
@@ -224,7 +225,7 @@ def test_a_gradient_answers_for_an_energy_but_not_the_other_way():
         spec = tables()
         spec["mbe"]["driver"] = driver
         plan, config = _job(spec)
-        made = _keys(plan, _context(plan, config), VERSIONS)
+        made = keys_of(plan, context_of(plan, config), VERSIONS)
         drivers = [name for _, name in made.answers()]
         assert drivers == ["energy", "gradient", "hessian"][-answers:]
         assert made.of(plan[0], *made.answers()[0]) == made.own(plan[0], TaskResult(0))

@@ -7,9 +7,10 @@ import pytest
 
 import mbexec
 from mbexec import ConfigError, ProgramError, TaskError
-from mbexec.core.engine import _context, make_plan, read_job
+from mbexec.core.engine import make_plan, read_job
 from mbexec.core.host import describe_host
 from mbexec.core.limits import limited_threads
+from mbexec.core.prepare import context_of
 from mbexec.core.program import Programs, run_task
 from tests.programs import Flaky
 from tests.systems import PYSCF, WATER_TRIMER, argon, job
@@ -19,7 +20,7 @@ def setting(tables, harness=None, **task):
     """Plan and context of a job, the program replaced by one of tests.programs."""
     spec, config = read_job({**tables, "task": task}, {})
     plan = make_plan(spec, config)
-    context = _context(plan, config)
+    context = context_of(plan, config)
     if harness:
         harnesses = dict.fromkeys(("model-potential", "pyscf"), f"tests.programs:{harness}")
         context = type(context)(context.cluster, context.specifications, harnesses, context.task, context.bodies)

@@ -14,7 +14,8 @@ import mbexec
 from mbexec import NeedContext, Task, TaskError, TaskResult, hookspecs
 from mbexec.core import errors
 from mbexec.core.config import Layer
-from mbexec.core.engine import _context, make_plan, read_job
+from mbexec.core.engine import make_plan, read_job
+from mbexec.core.prepare import context_of
 from mbexec.core.program import Programs, run_task
 from tests.systems import WATER_TRIMER, job
 
@@ -199,7 +200,7 @@ def test_contexts_pickle():
     tables = job(WATER_TRIMER, bsse="cp", driver="gradient")
     spec, config = read_job(tables, {})
     plan = make_plan(spec, config)
-    context = _context(plan, config)
+    context = context_of(plan, config)
     here, there = Programs(context), Programs(travelled(context))
     for task in plan:
         ours, theirs = run_task(task, here), run_task(travelled(task), there)

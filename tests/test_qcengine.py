@@ -9,9 +9,10 @@ import qcengine
 from qcelemental.models.v2 import AtomicResult, FailedOperation
 from qcengine.programs import base
 
-from mbexec.core.engine import _context, make_plan, read_job
+from mbexec.core.engine import make_plan, read_job
 from mbexec.core.harness import find_harness
 from mbexec.core.limits import limited_threads
+from mbexec.core.prepare import context_of
 from mbexec.core.program import Programs, run_task
 from mbexec.core.types import TaskError
 from tests.oracles import assert_same, comparable, request_of
@@ -58,7 +59,7 @@ def setting(program, driver="energy", bsse="cp", **changed):
     tables = job(geometry, bsse=bsse, driver=driver, program=table, cluster_results="all")
     spec, config = read_job({**tables, "task": {"ncores": 1, "memory": 1.0}}, {})
     plan = make_plan(spec, config)
-    context = _context(plan, config)
+    context = context_of(plan, config)
     if program == "model-potential":
         context = attrs.evolve(context, harnesses={program: "tests.programs:Toy"})
     if program in context.harnesses:

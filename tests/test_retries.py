@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -251,7 +252,7 @@ import subprocess, sys
 import mbexec
 from mbexec.core.potential import ModelPotential
 
-EAT = "import time; x = bytearray(120_000_000); x[::4096] = b'1' * len(x[::4096]); time.sleep(0.5)"
+EAT = "import time; x = bytearray(500_000_000); x[::4096] = b'1' * len(x[::4096]); time.sleep(0.5)"
 
 class Hungry(ModelPotential):
     name = "hungry"
@@ -263,14 +264,22 @@ class Hungry(ModelPotential):
 
 if __name__ == "__main__":
     from mbexec.core import engine
-    engine.harnesses = lambda programs: {"hungry": sys.modules["__main__"].__name__ + ":Hungry"}
+    engine.harnesses = lambda programs: {"hungry": "hungry:Hungry"}
     geometry = "Ar 0 0 0\\n--\\nAr 0 0 4\\n--\\nAr 0 4 0"
     tables = {"molecule": {"geometry": geometry},
               "mbe": {"bsse_type": "nocp", "max_nbody": 1, "return_total_data": True},
               "program": {"program": "hungry", "method": "lj-atm"}}
-    found = mbexec.run(tables, executor=sys.argv[1], workers=3, **{"task.memory": 0.1})
+    found = mbexec.run(tables, executor=sys.argv[1], workers=3, **{"task.memory": 0.4})
     print(found.result.success, found.report.failed)
 """
+
+
+def wait_until_empty(group: Path):
+    """Until the last process has left a control group: nothing of a run outlives it for long."""
+    patience = time.monotonic() + 20
+    while (group / "cgroup.procs").read_text():
+        assert time.monotonic() < patience, (group / "cgroup.procs").read_text()
+        time.sleep(0.05)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="control groups are made by root")
@@ -282,7 +291,7 @@ def test_a_program_that_is_killed_for_memory_runs_again_alone(tmp_path, executor
     own.mkdir()
     try:
         limit = own / ("memory.limit_in_bytes" if (own / "memory.limit_in_bytes").exists() else "memory.max")
-        limit.write_text("300000000")
+        limit.write_text("1300000000")
         script = tmp_path / "hungry.py"
         script.write_text(HUNGRY)
         command = f'echo $$ > {own}/cgroup.procs; exec "$0" "$@"'
@@ -293,4 +302,5 @@ def test_a_program_that_is_killed_for_memory_runs_again_alone(tmp_path, executor
         assert said == "True 0", done.stdout + done.stderr
         assert any("fragments_run_again" in line for line in log)
     finally:
+        wait_until_empty(own)
         own.rmdir()

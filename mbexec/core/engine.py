@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import suppress
 from contextvars import copy_context
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,26 +16,17 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from mbexec.core.config import Layer, layers, read_config
-from mbexec.core.context import Cluster, Context, alternative_label, rung_label
-from mbexec.core.convergence import warn_of_convergence
-from mbexec.core.errors import PluginError, blamed
-from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.host import node_settings
-from mbexec.core.keys import Keys
-from mbexec.core.ladder import without_ladder
-from mbexec.core.limits import limited_threads
-from mbexec.core.loop import Run, entered
-from mbexec.core.manager import find_plugin, harnesses, host
+from mbexec.core.loop import Run
+from mbexec.core.manager import find_plugin, host
 from mbexec.core.metrics import RunReport
 from mbexec.core.opening import open_spec
-from mbexec.core.safety import refuse_mixed, refuse_unsafe
+from mbexec.core.prepare import planned, prepared
 from mbexec.core.settings import RunConfig
 from mbexec.core.types import Plan
-from mbexec.core.work import Work
 
 if TYPE_CHECKING:
-    import pluggy
-    from qcelemental.models.v2 import AtomicSpecification, FailedOperation
+    from qcelemental.models.v2 import FailedOperation
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
 
 __all__ = ["RunResult", "arun", "execute", "make_plan", "plan", "read_job", "run"]
@@ -157,112 +147,11 @@ def _start_executor(sources: Sequence[Layer]) -> None:
 
 def make_plan(spec: ManyBodyInput, config: RunConfig) -> Plan:
     """What the planner that the settings name makes of the input."""
-    return _planned(host([(config.run.planner, "planner")], config), spec, config)
-
-
-def _planned(manager: pluggy.PluginManager, spec: ManyBodyInput, config: RunConfig) -> Plan:
-    name = config.run.planner
-    with blamed("planner", name):
-        made: Plan = manager.hook.build_tasks(spec=spec, config=config)
-    if not isinstance(made, Plan):
-        raise PluginError(f"The planner {name!r} gave {made!r:.80} as its plan; build_tasks must return a Plan.")
-    return made
+    return planned(host([(config.run.planner, "planner")], config), spec, config)
 
 
 def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None = None) -> RunResult:
     """Plan, run and merge. Set `stop` from another thread to start nothing new."""
-    roles = [(config.run.planner, "planner"), (config.run.executor, "executor")]
-    roles += [(name, "reporter") for name in config.run.reporters]
-    roles += [(config.run.store, "store")] if config.run.store else []
-    manager = host(roles, config)
-    executor = manager.get_plugin(config.run.executor)
-    with ExitStack() as stack:
-        for name, plugin in manager.list_name_plugin():
-            if isinstance(plugin, AbstractContextManager):
-                stack.enter_context(entered(name, plugin))
-        made = _planned(manager, spec, config)
-        isolated = getattr(executor, "isolates_processes", False)
-        if not isolated:
-            refuse_mixed(config)
-            stack.enter_context(limited_threads(config.task.ncores))
-        alternatives = getattr(executor, "alternatives", ())
-        bodies = getattr(manager.get_plugin(config.run.store or ""), "bodies", False)
-        context = _context(made, config, alternatives, bodies=bodies)
-        context = settle_ghosts(context, _ghosted(made, context))
-        work = Work(context, _workers(manager, config))
-        programs = work.prepare()
-        if not isolated:
-            refuse_unsafe(programs, config.run.executor, work.workers)
-        _warn_of_timeout(executor, config)
-        warn_of_convergence(made)
-        keys = _keys(made, context, programs.versions()) if config.run.store else None
-        result, report, energies = Run(made, config, manager, work, stop or threading.Event(), keys).run()
-    return RunResult(result, report, config, made, energies)
-
-
-def _keys(plan: Plan, context: Context, versions: Mapping[str, str]) -> Keys:
-    return Keys(context, versions, plan.spec.specification.driver.value, plan.expansion.mcs)
-
-
-def _context(
-    plan: Plan, config: RunConfig, alternatives: Sequence[Mapping[str, Any]] = (), *, bodies: bool = False
-) -> Context:
-    many = plan.spec.specification
-    atomic = {}
-    rungs = {}
-    for mc in plan.expansion.mcs:
-        given, ladder = without_ladder(many.specification[mc].model_copy(update={"driver": many.driver}))
-        rungs[mc] = len(ladder)
-        for place, keywords in enumerate(ladder, start=1):
-            atomic[rung_label(mc, place)] = _changed(given, {"keywords": keywords})
-        for place, change in enumerate([{}, *alternatives]):
-            atomic[alternative_label(mc, place)] = _changed(given, change)
-    return Context(
-        cluster=Cluster.of(plan.spec.molecule),
-        specifications=atomic,
-        harnesses=harnesses(specification.program for specification in atomic.values()),
-        task=config.task,
-        bodies=bodies or many.protocols.cluster_results.value == "all",
-        properties=plan.properties,
-        task_of=config.task_of,
-        rungs=rungs,
-        alternatives=len(alternatives),
-    )
-
-
-def _changed(given: AtomicSpecification, change: Mapping[str, Any]) -> AtomicSpecification:
-    """A model chemistry with some of its program, method, basis and keywords replaced; another program has its own."""
-    model = {key: change[key] for key in ("method", "basis") if key in change}
-    keywords = {} if "program" in change else given.keywords
-    return given.model_copy(
-        update={
-            "program": change.get("program", given.program),
-            "model": given.model.model_copy(update=model),
-            "keywords": {**keywords, **change.get("keywords", {})},
-        }
-    )
-
-
-def _ghosted(plan: Plan, context: Context) -> list[str]:
-    """Model chemistries with fragments in a basis wider than their own, and all that may be tried instead."""
-    expansion = plan.expansion
-    mcs = [expansion.mcs[mc] for mc in np.unique(expansion.mc[expansion.frag != expansion.bas]).tolist()]
-    return [label for mc in mcs for label in context.route(mc)]
-
-
-def _workers(manager: pluggy.PluginManager, config: RunConfig) -> int:
-    """How many workers are granted: no more than the executor says it can use."""
-    most: int = getattr(manager.get_plugin(config.run.executor), "max_workers", config.run.workers)
-    return min(config.run.workers, most)
-
-
-def _warn_of_timeout(executor: object, config: RunConfig) -> None:
-    found = {"task": config.task} | {f"task.{nbody}": task for nbody, task in config.task_of.items()}
-    given = [(key, task.timeout) for key, task in found.items() if task.timeout is not None]
-    if given and not getattr(executor, "can_kill", False):
-        key, timeout = given[0]
-        warnings.warn(
-            f"{key}.timeout = {timeout:g} has no effect: "
-            f"the executor {config.run.executor!r} cannot stop a fragment that runs.",
-            stacklevel=2,
-        )
+    with prepared(spec, config) as ready:
+        result, report, energies = Run(ready, stop or threading.Event()).run()
+    return RunResult(result, report, config, ready.plan, energies)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,10 @@ import structlog
 from attrs import define, field
 from numpy.typing import NDArray
 
-from mbexec.core.check import ResultCheck
 from mbexec.core.errors import ExecutorError, MbexecError, PluginError, blamed
-from mbexec.core.keys import Keys
 from mbexec.core.manager import reporters
 from mbexec.core.metrics import MetricsEvent, Recorder, RunDone, RunReport
+from mbexec.core.prepare import Prepared
 from mbexec.core.schedule import submissions
 from mbexec.core.settings import RunConfig
 from mbexec.core.stored import Stored
@@ -28,25 +26,10 @@ from mbexec.core.types import Level, Plan, Task, TaskResult
 from mbexec.core.work import Work
 
 if TYPE_CHECKING:
-    import pluggy
     from qcelemental.models.v2 import FailedOperation
     from qcmanybody.models.v2 import ManyBodyResult
 
-__all__ = ["Run", "entered"]
-
-
-@contextmanager
-def entered(name: str, plugin: AbstractContextManager[Any]) -> Iterator[None]:
-    """Enter a plugin and leave it, whatever happens: its leaving neither hides an error nor loses a result."""
-    with blamed("plugin", name):
-        plugin.__enter__()
-    try:
-        yield
-    finally:
-        try:
-            plugin.__exit__(*sys.exc_info())
-        except Exception as error:
-            structlog.get_logger("mbexec").warning("plugin_not_left", plugin=name, error=repr(error))
+__all__ = ["Run"]
 
 
 @define(eq=False)
@@ -55,43 +38,32 @@ class Run:
 
     Attributes
     ----------
-    plan, config, manager, work
+    ready
         What to run, and how.
     stop
         Set from outside when nothing new is to start.
-    keys
-        Of the tasks, for a store; None without one.
     """
 
-    plan: Plan
-    config: RunConfig
-    manager: pluggy.PluginManager
-    work: Work
+    ready: Prepared
     stop: threading.Event
-    keys: Keys | None
-    _stored: Stored | None = field(default=None, init=False)
-    _came: list[tuple[Task, TaskResult]] = field(factory=list, init=False)
-    _again: dict[int, TaskResult] = field(factory=dict, init=False)
-    _broken_off: bool = field(default=False, init=False)
+    plan: Plan = field(init=False)
+    config: RunConfig = field(init=False)
+    _stored: Stored | None = field(init=False)
     _recorder: Recorder = field(init=False)
     _reporters: dict[str, Callable[..., Any]] = field(init=False)
     _seen: NDArray[np.bool_] = field(init=False)
     _energies: NDArray[np.float64] = field(init=False)
-    _check: ResultCheck = field(init=False)
+    _came: list[tuple[Task, TaskResult]] = field(factory=list, init=False)
+    _again: dict[int, TaskResult] = field(factory=dict, init=False)
+    _broken_off: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        spec = self.plan.spec
-        sizes = [len(atoms) for atoms in spec.molecule.fragments]
-        self._check = ResultCheck(spec.specification.driver.value, sizes, self.plan.properties)
-        self._recorder = Recorder(self.plan, uuid.uuid4().hex[:12], self.config.run.executor, self.work.workers)
-        self._reporters = reporters(self.manager)
+        self.plan, self.config, self._stored = self.ready.plan, self.ready.config, self.ready.stored
+        workers = self.ready.work.workers
+        self._recorder = Recorder(self.plan, uuid.uuid4().hex[:12], self.config.run.executor, workers)
+        self._reporters = reporters(self.ready.manager)
         self._seen = np.zeros(len(self.plan), dtype=bool)
         self._energies = np.full(len(self.plan), np.nan)
-        if self.keys is not None:
-            bodies = spec.specification.protocols.cluster_results.value == "all"
-            known = not self.config.run.retry_failed
-            name = self.config.run.store or ""
-            self._stored = Stored(name, self.manager.hook, self.keys, self._check, bodies, known)
 
     def run(self) -> tuple[ManyBodyResult | FailedOperation, RunReport, NDArray[np.float64]]:
         """Submit everything and merge what comes: the result, what it cost, and the energy of each task."""
@@ -107,7 +79,7 @@ class Run:
 
         name = self.config.run.planner
         with blamed("planner", name), closing(self._results()) as results:
-            result = self.manager.hook.merge_results(plan=self.plan, results=results)
+            result = self.ready.manager.hook.merge_results(plan=self.plan, results=results)
         if not isinstance(result, (ManyBodyResult, FailedOperation)):
             raise PluginError(
                 f"The planner {name!r} gave {result!r:.80} as the result; "
@@ -129,7 +101,7 @@ class Run:
         for order in submissions(self.plan, self.config.run.schedule, seed):
             for task, result in self._stored.known(self.plan, order) if self._stored is not None else ():
                 yield self._passed(task, result, reused=True)
-            yield from self._run(order[~self._seen[order]], self.work, again=True)
+            yield from self._run(order[~self._seen[order]], self.ready.work, again=True)
             yield from self._run_again()
 
     def _run_again(self) -> Iterator[TaskResult]:
@@ -139,7 +111,7 @@ class Run:
         if held and not self._is_draining():
             labels = [self.plan[result.index].label for result in held]
             structlog.get_logger("mbexec").info("fragments_run_again", labels=labels)
-            yield from self._run(np.array([result.index for result in held]), self.work.alone(), again=False)
+            yield from self._run(np.array([result.index for result in held]), self.ready.work.alone(), again=False)
         for result in held:
             if not self._seen[result.index]:
                 yield self._taken(self.plan[result.index], result)
@@ -174,7 +146,7 @@ class Run:
         """The executor's results; whatever it raises is an ExecutorError."""
         name = self.config.run.executor
         try:
-            yield from self.manager.hook.submit_level(level=level, work=work)
+            yield from self.ready.manager.hook.submit_level(level=level, work=work)
         except MbexecError:
             raise
         except Exception as error:
@@ -189,7 +161,7 @@ class Run:
                 f"The executor {self.config.run.executor!r} gave {result!r:.80}, which is a second result, "
                 "one for a task that it did not pull, or none at all."
             )
-        if problem := self._check.problem(task, result):
+        if problem := self.ready.check.problem(task, result):
             raise ExecutorError(f"The executor {self.config.run.executor!r} gave {task.label} a result with {problem}.")
         return task
 
