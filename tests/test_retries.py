@@ -249,28 +249,30 @@ def test_a_real_scf_that_does_not_converge(executor):
 
 HUNGRY = """
 import subprocess, sys
-import mbexec
 from mbexec.core.potential import ModelPotential
 
 EAT = "import time; x = bytearray(500_000_000); x[::4096] = b'1' * len(x[::4096]); time.sleep(0.5)"
 
 class Hungry(ModelPotential):
     name = "hungry"
+
     def compute(self, input_data, config):
         done = subprocess.run([sys.executable, "-S", "-c", EAT])
         if done.returncode:
             raise RuntimeError(f"the program ended with code {done.returncode}")
         return super().compute(input_data, config)
+"""
+ATOMS = """
+import sys
+import mbexec
 
-if __name__ == "__main__":
-    from mbexec.core import engine
-    engine.harnesses = lambda programs: {"hungry": "hungry:Hungry"}
-    geometry = "Ar 0 0 0\\n--\\nAr 0 0 4\\n--\\nAr 0 4 0"
-    tables = {"molecule": {"geometry": geometry},
-              "mbe": {"bsse_type": "nocp", "max_nbody": 1, "return_total_data": True},
-              "program": {"program": "hungry", "method": "lj-atm"}}
-    found = mbexec.run(tables, executor=sys.argv[1], workers=3, **{"task.memory": 0.4})
-    print(found.result.success, found.report.failed)
+tables = {
+    "molecule": {"geometry": "Ar 0 0 0\\n--\\nAr 0 0 4\\n--\\nAr 0 4 0"},
+    "mbe": {"bsse_type": "nocp", "max_nbody": 1, "return_total_data": True},
+    "program": {"program": "hungry", "method": "lj-atm"},
+}
+found = mbexec.run(tables, executor=sys.argv[1], workers=3, **{"task.memory": 0.4})
+print(found.result.success, found.report.failed)
 """
 
 
@@ -284,19 +286,22 @@ def wait_until_empty(group: Path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="control groups are made by root")
 @pytest.mark.parametrize("executor", ["threads", "loky"])
-def test_a_program_that_is_killed_for_memory_runs_again_alone(tmp_path, executor):
+def test_a_program_that_is_killed_for_memory_runs_again_alone(install, executor):
     """Three programs at once are too much for their control group; one after the other they are not."""
+    site = install("hungry-program", {"hungry": "Hungry"}, group="mbexec.programs", source=HUNGRY)
     group = Path("/sys/fs/cgroup/memory") if Path("/sys/fs/cgroup/memory").is_dir() else Path("/sys/fs/cgroup")
     own = group / f"mbexec-test-{os.getpid()}"
     own.mkdir()
     try:
         limit = own / ("memory.limit_in_bytes" if (own / "memory.limit_in_bytes").exists() else "memory.max")
         limit.write_text("1300000000")
-        script = tmp_path / "hungry.py"
-        script.write_text(HUNGRY)
         command = f'echo $$ > {own}/cgroup.procs; exec "$0" "$@"'
         done = subprocess.run(
-            ["sh", "-c", command, sys.executable, str(script), executor], capture_output=True, text=True, timeout=120
+            ["sh", "-c", command, sys.executable, "-c", ATOMS, executor],
+            env={**os.environ, "PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         *log, said = done.stdout.splitlines()
         assert said == "True 0", done.stdout + done.stderr
