@@ -55,6 +55,13 @@ class Stored:
             tasks = {index: plan[index] for index in order[start : start + _BATCH].tolist()}
             yield from self._found({index: task for index, task in tasks.items() if self._is_kept(task)})
 
+    def own(self, plan: Plan, order: NDArray[np.int64]) -> Iterator[tuple[Task, TaskResult]]:
+        """The same, but only what runs with the same driver have kept, and no failures."""
+        for start in range(0, len(order), _BATCH):
+            tasks = {index: plan[index] for index in order[start : start + _BATCH].tolist()}
+            found = self._found({index: task for index, task in tasks.items() if self._is_kept(task)}, own=True)
+            yield from ((task, result) for task, result in found if result.error is None)
+
     def now(self, task: Task) -> TaskResult | None:
         """The result of a task, if the store has it by now: another run may have brought it."""
         asked = {task.index: task} if self._is_kept(task) else {}
@@ -77,8 +84,10 @@ class Stored:
             structlog.get_logger("mbexec").warning("results_not_kept", program=program, why="it tells no version")
         return False
 
-    def _found(self, tasks: dict[int, Task]) -> Iterator[tuple[Task, TaskResult]]:
+    def _found(self, tasks: dict[int, Task], *, own: bool = False) -> Iterator[tuple[Task, TaskResult]]:
         for step, driver in self.keys.answers():
+            if own and driver != self.keys.driver:
+                return
             for task, result in self._asked(tasks, step, driver):
                 del tasks[task.index]
                 yield task, result

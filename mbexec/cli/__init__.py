@@ -7,18 +7,31 @@ import shutil
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.status import Status
 
 from mbexec import MbexecError, RunResult
+from mbexec.cli.common import (
+    BAD_INPUT,
+    DEFAULTS,
+    DONE,
+    FAILED,
+    all_settings,
+    check_stop,
+    defaults,
+    job_options,
+    store_options,
+    terminal,
+    until_stopped,
+)
+from mbexec.cli.store import status, store, verify
 from mbexec.core import engine
-from mbexec.core.config import layers, parse_value, read_config
+from mbexec.core.config import layers, read_config
 from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import ConfigError, ExecutorError
 from mbexec.core.host import node_settings
@@ -26,14 +39,9 @@ from mbexec.core.logs import configure
 from mbexec.core.manager import installed_plugins
 from mbexec.core.opening import open_spec
 from mbexec.core.settings import RunSettings
-from mbexec.stopping import INTERRUPTED, run_until_stopped
+from mbexec.stopping import INTERRUPTED
 
 __all__ = ["main"]
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
-_DEFAULTS = {"run.reporters": ["progress"]}
-
-T = TypeVar("T")
 
 
 class _Commands(click.Group):
@@ -63,55 +71,9 @@ def main() -> None:
     configure()
 
 
-def _setting(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    settings = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE, for example task.ncores=2.")
-        settings[key.strip()] = parse_value(value.strip())
-    return settings
-
-
-def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--set", "settings", multiple=True, callback=_setting, metavar="KEY=VALUE",
-                     help="A setting by its job-file key, such as task.ncores=2; repeat for more."),
-        click.option("-w", "--workers", type=int, metavar="N", help="How many fragments may run at once."),
-        click.option("-e", "--executor", metavar="NAME", help="The plugin that runs the fragments."),
-        click.argument("job", type=click.Path(path_type=Path)),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def _store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--no-store", "store", flag_value=False, default=None, help="Keep no results."),
-        click.option("--store", type=click.Path(path_type=Path), metavar="PATH",
-                     help="The file that results are kept in and taken from; otherwise JOB.store, beside the job."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def _with_store(settings: dict[str, Any], store: Path | bool | None) -> dict[str, Any]:
-    return settings if store is None else {**settings, "run.store": store}
-
-
-def _defaults(job: Path, *, quiet: bool = False) -> dict[str, Any]:
-    """What the command line does unless it is told otherwise."""
-    return {"run.store": job.absolute().with_suffix(".store")} | ({} if quiet else _DEFAULTS)
-
-
-def _all_settings(executor: str | None, workers: int | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    given = {"run.executor": executor, "run.workers": workers}
-    return {**settings, **{key: value for key, value in given.items() if value is not None}}
-
-
 @main.command()
-@_job_options
-@_store_options
+@job_options
+@store_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the QCSchema result here, as JSON."
 )
@@ -134,10 +96,10 @@ def run(
     """
     if output is not None:
         _check_output(output)
-    given = _with_store(_all_settings(executor, workers, settings), store)
-    spec, config = engine.read_job(job, given, _defaults(job, quiet=quiet), to_run=True)
+    given = all_settings(executor, workers, settings, store)
+    spec, config = engine.read_job(job, given, defaults(job, quiet=quiet), to_run=True)
     stop = threading.Event()
-    found = _until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
+    found = until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
     if stop.is_set() and not found.result.success:
         done = sum(level.executed + level.reused - level.failed for level in found.report.levels)
         click.echo(f"Interrupted: {done} of {len(found.plan)} fragment calculations are done.", err=True)
@@ -148,16 +110,6 @@ def run(
     finally:
         _show(found)
     sys.exit(DONE if found.result.success else FAILED)
-
-
-def _until_stopped(job: Callable[[], T], stop: threading.Event, grace: float) -> T:
-    """What the job gives, which sets `stop` when it is told to stop."""
-    try:
-        return run_until_stopped(job, stop, grace)
-    except MbexecError as error:
-        if stop.is_set():  # its workers were killed
-            raise KeyboardInterrupt from error
-        raise
 
 
 def _check_output(path: Path) -> None:
@@ -196,7 +148,7 @@ def _write(path: Path, text: str) -> None:
 def _show(found: RunResult) -> None:
     from mbexec import tables
 
-    console = _console()
+    console = terminal()
     shown = (
         tables.results(found.plan, found.result) if found.result.success else tables.failures(found.plan, found.result)
     )
@@ -204,20 +156,15 @@ def _show(found: RunResult) -> None:
     console.print(tables.summary(found.report), highlight=False)
 
 
-def _console() -> Console:
-    """Tables keep their width where nobody sees a terminal's edge."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
 @main.command()
-@_job_options
+@job_options
 @click.option("--show-config", is_flag=True, help="Show each setting and where it is from.")
 def plan(job: Path, executor: str | None, workers: int | None, settings: dict[str, Any], show_config: bool) -> None:
     """Show which fragment calculations a job needs, and run none."""
     from mbexec import tables
 
-    spec, config = engine.read_job(job, _all_settings(executor, workers, settings), _DEFAULTS)
-    console = _console()
+    spec, config = engine.read_job(job, all_settings(executor, workers, settings), DEFAULTS)
+    console = terminal()
     made = engine.make_plan(spec, config)
     console.print(tables.plan_table(made))
     if made.expansion.rows:
@@ -237,8 +184,8 @@ def plugins(job: Path | None) -> None:
     from mbexec import tables
 
     tables_of_job = open_spec(job if job is not None else {})[1]
-    config = read_config(layers(tables_of_job, {}, _DEFAULTS), node_settings)
-    _console().print(tables.plugins_table(installed_plugins(), config))
+    config = read_config(layers(tables_of_job, {}, DEFAULTS), node_settings)
+    terminal().print(tables.plugins_table(installed_plugins(), config))
 
 
 @main.command()
@@ -284,12 +231,12 @@ def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int
     with Console(stderr=True).status("") as status:
         tell = partial(_tell, stop, status)
         job = partial(validate, standard_systems(programs), executors, workers, tell)
-        found = _until_stopped(job, stop, RunSettings().grace)
-    _check_stop(stop)
+        found = until_stopped(job, stop, RunSettings().grace)
+    check_stop(stop)
     for sheet in page.sheets(found):
-        _console().print(tables.sheet(sheet.title, sheet.columns, sheet.groups, sheet.left))
+        terminal().print(tables.sheet(sheet.title, sheet.columns, sheet.groups, sheet.left))
     for note in page.notes(found):
-        _console().print(note, highlight=False, markup=False)
+        terminal().print(note, highlight=False, markup=False)
     for path, text in (page.files(found, output) if output else {}).items():
         _write(path, text)
     for problem in found.problems:
@@ -298,15 +245,15 @@ def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int
     sys.exit(FAILED if found.problems else DONE)
 
 
-def _check_stop(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise KeyboardInterrupt
-
-
 def _tell(stop: threading.Event, status: Status, line: str) -> None:
     """What is about to run; nothing is if the command was told to stop."""
-    _check_stop(stop)
+    check_stop(stop)
     if status.console.is_terminal:
         status.update(line)
     else:
         click.echo(line, err=True)
+
+
+main.add_command(status)
+main.add_command(verify)
+main.add_command(store)

@@ -1,0 +1,103 @@
+"""What several commands share: their options, and how they run and print."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from mbexec import MbexecError
+from mbexec.core.config import parse_value
+from mbexec.stopping import run_until_stopped
+
+__all__ = [
+    "BAD_INPUT",
+    "DEFAULTS",
+    "DONE",
+    "FAILED",
+    "all_settings",
+    "check_stop",
+    "defaults",
+    "job_options",
+    "store_options",
+    "terminal",
+    "until_stopped",
+]
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+DEFAULTS = {"run.reporters": ["progress"]}
+
+T = TypeVar("T")
+
+
+def _setting(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    settings = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE, for example task.ncores=2.")
+        settings[key.strip()] = parse_value(value.strip())
+    return settings
+
+
+def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the job and its settings."""
+    for option in (
+        click.option("--set", "settings", multiple=True, callback=_setting, metavar="KEY=VALUE",
+                     help="A setting by its job-file key, such as task.ncores=2; repeat for more."),
+        click.option("-w", "--workers", type=int, metavar="N", help="How many fragments may run at once."),
+        click.option("-e", "--executor", metavar="NAME", help="The plugin that runs the fragments."),
+        click.argument("job", type=click.Path(path_type=Path)),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the store."""
+    for option in (
+        click.option("--no-store", "store", flag_value=False, default=None, help="Keep no results."),
+        click.option("--store", type=click.Path(path_type=Path), metavar="PATH",
+                     help="The file that results are kept in and taken from; otherwise JOB.store, beside the job."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def defaults(job: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """What the command line does unless it is told otherwise."""
+    return {"run.store": job.absolute().with_suffix(".store")} | ({} if quiet else DEFAULTS)
+
+
+def all_settings(
+    executor: str | None, workers: int | None, settings: Mapping[str, Any], store: Path | bool | None = None
+) -> dict[str, Any]:
+    """What the options of a command set, by dotted key."""
+    given = {"run.executor": executor, "run.workers": workers, "run.store": store}
+    return {**settings, **{key: value for key, value in given.items() if value is not None}}
+
+
+def until_stopped(job: Callable[[], T], stop: threading.Event, grace: float) -> T:
+    """What the job gives, which sets `stop` when it is told to stop."""
+    try:
+        return run_until_stopped(job, stop, grace)
+    except MbexecError as error:
+        if stop.is_set():  # its workers were killed
+            raise KeyboardInterrupt from error
+        raise
+
+
+def terminal() -> Console:
+    """Tables keep their width where nobody sees a terminal's edge."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def check_stop(stop: threading.Event) -> None:
+    """Say that the command was interrupted, if it was."""
+    if stop.is_set():
+        raise KeyboardInterrupt
