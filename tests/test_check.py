@@ -59,11 +59,11 @@ def test_a_store_that_gives_no_result_is_named(install):
 
     class Forgetful:
         @hookimpl
-        def recall_results(self, tasks):
+        def recall_results(self, tasks, keys):
             return [TaskResult(task.index, {"energy": float("nan")}) for task in tasks]
 
         @hookimpl
-        def keep_result(self, task, result):
+        def keep_result(self, task, key, result):
             pass
 
     install("forgetful-dist", {"forgetful": Forgetful})

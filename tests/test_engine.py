@@ -7,6 +7,7 @@ import threading
 import warnings
 from itertools import combinations
 
+import attrs
 import numpy as np
 import pytest
 import structlog
@@ -223,11 +224,11 @@ def test_an_iterator_is_closed_when_the_run_fails(tables, install):
 
     class Broken:
         @hookimpl
-        def recall_results(self, tasks):
+        def recall_results(self, tasks, keys):
             return ()
 
         @hookimpl
-        def keep_result(self, task, result):
+        def keep_result(self, task, key, result):
             raise OSError("disk full")
 
     install("strange-executor", {"mine": executor(Results), "broken": Broken})
@@ -448,14 +449,15 @@ class Memory:
 
         class Store:
             @hookimpl
-            def recall_results(self, tasks):
+            def recall_results(self, tasks, keys):
                 memory.asked.append([task.label for task in tasks])
-                return [memory.kept[task.label] for task in tasks if task.label in memory.kept]
+                pairs = [(task, memory.kept.get(key)) for task, key in zip(tasks, keys, strict=True)]
+                return [attrs.evolve(result, index=task.index) for task, result in pairs if result is not None]
 
             @hookimpl
-            def keep_result(self, task, result):
+            def keep_result(self, task, key, result):
                 assert task.index == result.index
-                memory.kept[task.label] = result
+                memory.kept[key] = result
 
         return Store
 
@@ -479,10 +481,11 @@ def test_what_the_store_knows_never_reaches_the_executor(tables, install, memory
 
     install("strange-executor", {"mine": executor(submit_level)})
     first = mbexec.run(tables, executor="mine", store="memory")
-    assert sorted(pulled) == sorted(memory.kept) == sorted(task.label for task in first.plan)
+    assert sorted(pulled) == sorted(task.label for task in first.plan)
     pulled.clear()
     forgotten = first.plan[4].label
-    del memory.kept[forgotten]
+    (key,) = [key for key, result in memory.kept.items() if result.index == 4]
+    del memory.kept[key]
     second = mbexec.run(tables, executor="mine", store="memory")
     assert pulled == [forgotten]
     assert second.energies.tobytes() == first.energies.tobytes()
@@ -504,11 +507,11 @@ def test_recalled_results_are_not_kept_again(tables, install):
 
     class Store:
         @hookimpl
-        def recall_results(self, tasks):
+        def recall_results(self, tasks, keys):
             return [TaskResult(task.index, {"energy": 0.0}) for task in tasks if task.nbody == 1]
 
         @hookimpl
-        def keep_result(self, task, result):
+        def keep_result(self, task, key, result):
             kept.append(task.nbody)
 
     install("strange-store", {"memory": Store})
@@ -545,16 +548,16 @@ def test_reused_results_are_reported_as_such(tables, memory, events):
 
 
 def test_a_store_is_asked_in_batches(install, memory):
-    """About a thousand tasks at a time."""
+    """About a thousand tasks at a time, also for gradients and Hessians; and for each task as it is about to run."""
     tables = job(argon(50), max_nbody=2)
     mbexec.run(tables, executor="serial", store="memory")
-    assert [len(labels) for labels in memory.asked] == [1000, 275]
+    assert [len(labels) for labels in memory.asked] == [1000, 1000, 1000, 275, 275, 275] + [1] * 1275
 
 
 def test_a_store_is_asked_level_by_level(tables, memory):
     """Before each submission, where levels wait for each other."""
     mbexec.run(tables, store="memory", schedule="nbody")
-    assert [len(labels) for labels in memory.asked] == [3, 3]
+    assert [len(labels) for labels in memory.asked] == [3, 3, 3, 1, 1, 1] * 2
 
 
 def test_a_store_that_cannot_keep_stops_the_run(tables, install):
@@ -568,7 +571,7 @@ def test_a_store_that_cannot_keep_stops_the_run(tables, install):
 
     class Full(Memory().plugin()):
         @hookimpl
-        def keep_result(self, task, result):
+        def keep_result(self, task, key, result):
             raise OSError("disk full")
 
     install("strange-things", {"full": Full, "mine": executor(submit_level)})
@@ -584,7 +587,7 @@ def test_a_store_that_cannot_recall_stops_the_run(tables, install):
 
     class Unreadable(Memory().plugin()):
         @hookimpl
-        def recall_results(self, tasks):
+        def recall_results(self, tasks, keys):
             yield TaskResult(tasks[0].index, {"energy": 0.0})
             raise OSError("disk gone")
 
@@ -603,7 +606,7 @@ def test_a_store_that_recalls_nonsense(tables, install, given):
 
     class Confused(Memory().plugin()):
         @hookimpl
-        def recall_results(self, tasks):
+        def recall_results(self, tasks, keys):
             return given
 
     install("strange-things", {"confused": Confused})
@@ -620,7 +623,7 @@ def test_a_store_may_know_nothing(tables, install):
 
     class Empty(Memory().plugin()):
         @hookimpl
-        def recall_results(self, tasks):
+        def recall_results(self, tasks, keys):
             return None
 
     install("strange-things", {"empty": Empty})

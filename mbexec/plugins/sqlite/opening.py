@@ -1,0 +1,191 @@
+"""Opening a store: only one of ours, whatever state it is in; one that is damaged is mended first."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from mbexec import ConfigError
+from mbexec.plugins.sqlite.database import APPLICATION, Database, is_damage, network
+from mbexec.plugins.sqlite.rows import FORMAT
+from mbexec.plugins.sqlite.salvage import begins_as_store, has_odd_header, log_of, readable_rows
+
+__all__ = ["mend", "open_store", "why"]
+
+_LOOKED_AT = 1000
+_POLL = 0.02
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+
+
+def open_store(path: Path, patience: float) -> Database:
+    """Open a store, or make it; the log says where it is and what it holds.
+
+    Parameters
+    ----------
+    path
+        Of its file.
+    patience
+        Seconds to wait for other processes.
+
+    Raises
+    ------
+    ConfigError
+        If that can't be. A file that is no store is left as it is.
+    """
+    _check_place(path)
+    kind = network(path)
+    try:
+        if path.exists() and _is_damaged(path):
+            mend(path, patience, "its header can't be read")
+        database = _opened(path, patience, shared=kind is None)
+        results, failures = database.count()
+    except (sqlite3.Error, OSError) as error:
+        raise ConfigError(
+            f"The store {path} can't be used: {why(error, patience)}. Mend that, give the store another place, or run "
+            "without one."
+        ) from error
+    log = structlog.get_logger("mbexec")
+    if kind is not None:
+        log.info("store_on_network", path=str(path), filesystem=kind, why="each result takes longer to keep there")
+    log.info("store_opened", path=str(path), results=results, failures=failures)
+    return database
+
+
+def _check_place(path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"The folder of the store {path} does not exist; make it, or give the store another place.")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"The store {path} is no file but a folder or a device; give the store another name.")
+    for place, needs in ((folder, os.W_OK | os.X_OK), (path, os.R_OK | os.W_OK)):
+        if place.exists() and not os.access(place, needs):
+            raise ConfigError(
+                f"The store {path} can't be written to: you may not write to {place}. Give the store another place, "
+                "or run without one."
+            )
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a file is a store with a header that SQLite can't read; ConfigError if it is no store of ours at all."""
+    told = _told(path)
+    if told == (APPLICATION, FORMAT):
+        return False
+    if path.stat().st_size == 0:
+        return log_of(path).exists() and log_of(path).stat().st_size > 0
+    if (told is None and begins_as_store(path)) or next(readable_rows(path, _LOOKED_AT), None) is not None:
+        return True
+    if told is not None and told[0] == APPLICATION and told[1] > FORMAT:
+        raise ConfigError(
+            f"The store {path} is one of a newer mbexec: it has format {told[1]}, and this mbexec knows {FORMAT}. "
+            "Upgrade mbexec, or give the store another name; the file is left as it is."
+        )
+    raise ConfigError(
+        f"The file {path} is no store of mbexec, and is left as it is; give the store another name, or run without one."
+    )
+
+
+def _told(path: Path) -> tuple[int, int] | None:
+    """Application and version in the header of an SQLite file; None if SQLite can't read it. Nothing is written."""
+    for way in ("immutable=1", "mode=ro"):  # the first may come upon another process that is writing
+        try:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True)) as connection:
+                (application,) = connection.execute("PRAGMA application_id").fetchone()
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                return application, version
+        except sqlite3.Error as error:
+            if not is_damage(error) and not has_odd_header(path):
+                raise
+    return None
+
+
+def _opened(path: Path, patience: float, *, shared: bool) -> Database:
+    try:
+        return Database.opened(path, patience, shared=shared)
+    except sqlite3.Error as error:
+        if not is_damage(error) and not has_odd_header(path):
+            raise
+        mend(path, patience, str(error))
+        return Database.opened(path, patience, shared=shared)
+
+
+def mend(path: Path, patience: float, reason: str) -> None:
+    """Put a new store with all that can be read in the place of a damaged one, which is set aside beside it.
+
+    Raises
+    ------
+    ConfigError
+        If the new one can't be written.
+    """
+    try:
+        with path.open("r+b") as file:
+            _lock(file, patience)
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return  # another process was quicker
+            aside, results = _replaced(path)
+    except (sqlite3.Error, OSError) as error:
+        raise ConfigError(
+            f"The store {path} is damaged, and what can be read of it can't be written to a new file: "
+            f"{why(error, patience)}. Mend that, give the store another name, or run without one."
+        ) from error
+    log = structlog.get_logger("mbexec")
+    log.warning("store_damaged", path=str(path), why=reason, saved=results, set_aside=str(aside))
+
+
+def _lock(file: IO[bytes], patience: float) -> None:
+    """Keep other processes from mending the same file; where there are no such locks, they are not kept from it."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_POLL)
+        except OSError:
+            return
+        else:
+            return
+
+
+def _replaced(path: Path) -> tuple[Path, int]:
+    """Where the damaged file is now, and how many results the new one in its place has."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with closing(Database.opened(new, 0.0, shared=False)) as database:
+            database.add(readable_rows(path))
+            results, _ = database.count()
+        aside = _unused_name(path)
+        for suffix in ("-wal", "-journal"):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+        try:
+            aside.hardlink_to(path)  # so that there is a store at any moment
+        except OSError:
+            path.rename(aside)
+        new.replace(path)
+    finally:
+        for suffix in ("", "-journal"):
+            new.with_name(new.name + suffix).unlink(missing_ok=True)
+    return aside, results
+
+
+def _unused_name(path: Path) -> Path:
+    number = 1
+    while os.path.lexists(found := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    return found
+
+
+def why(error: Exception, patience: float) -> str:
+    """What is wrong, in words that follow a colon."""
+    if getattr(error, "sqlite_errorcode", -1) & 0xFF in _BUSY or isinstance(error, BlockingIOError):
+        return f"another process held it locked for more than {patience:g} s"
+    return str(getattr(error, "strerror", None) or error)
