@@ -64,8 +64,8 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
     """Run the tasks of a level and yield each one's result exactly once, in any order, as it finishes. An executor.
 
     Pull tasks from `level` as workers become free, at most 512 ahead for each worker, and only in the thread that
-    consumes the results. No more than ``work.workers`` tasks run at once. A level may be empty, and may end early.
-    When it ends early, finish what was pulled and yield it.
+    consumes the results. No more than ``work.workers`` tasks run at once. A level may be empty, may have fewer tasks
+    than its length said, and may end early. When it ends early, finish what was pulled and yield it.
 
     A task that fails gives a result with `error` set; an exception means that the executor itself is broken. When
     the returned iterator is closed, cancel what can be cancelled and return. Let ``KeyboardInterrupt`` pass.

@@ -224,6 +224,28 @@ class Presuming(Serial):
             yield work(task)
 
 
+class Counting(Serial):
+    """Takes a level's length for a promise."""
+
+    @hookimpl
+    def submit_level(self, level, work):
+        for _ in range(len(level)):
+            yield work(next(level))
+
+
+class Expecting(Serial):
+    """Waits for as many results as there were to be tasks."""
+
+    @hookimpl
+    def submit_level(self, level, work):
+        missing = len(level)
+        for task in level:
+            yield work(task)
+            missing -= 1
+        if missing and not level.draining:
+            threading.Event().wait()
+
+
 class Inventive(Serial):
     @hookimpl
     def submit_level(self, level, work):

@@ -60,6 +60,10 @@ BREAKING = {
         (tried.Presuming, "raised RuntimeError: generator raised StopIteration"),
         (tried.Inventive, "gave 1 results for a level without tasks"),
     ],
+    "a_level_may_shrink": [
+        (tried.Counting, "raised RuntimeError: generator raised StopIteration"),
+        (tried.Expecting, "did not come to an end within 4 s"),
+    ],
     "tasks_are_pulled_as_needed": [(tried.Greedy, "had pulled 4096 tasks without giving their results")],
     "one_thread_pulls": [(tried.PullsElsewhere, "pulled tasks in a thread of its own")],
     "no_more_tasks_at_once_than_workers": [(tried.Crowded, r"ran \d tasks at once where work.workers is 2")],

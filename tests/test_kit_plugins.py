@@ -15,6 +15,7 @@ import pytest
 from mbexec import FragmentDone, Plan, RunDone, RunStarted, TaskResult, hookimpl, hookspecs
 from mbexec.plugins.manybody import ManyBody
 from mbexec.plugins.progress import Progress
+from mbexec.plugins.sqlite import Sqlite
 from mbexec.plugins.structlog import Structlog
 from mbexec.testing import (
     PLANNER_RULES,
@@ -253,29 +254,26 @@ def test_a_rule_rejects_reporters_that_break_it(rule, reporter, did):
 
 
 class Keeping:
-    """A good store: a list of results in memory for each folder and input."""
+    """A good store: results in memory for each folder."""
 
     shelves: ClassVar[dict] = {}
 
     def __init__(self, folder):
-        self.folder, self.spec = folder, None
-
-    @hookimpl(wrapper=True)
-    def build_tasks(self, spec):
-        self.spec = spec.serialize("json")
-        return (yield)
+        self.folder = folder
 
     @property
     def shelf(self):
-        return self.shelves.setdefault((self.folder, self.spec), {})
+        return self.shelves.setdefault(self.folder, {})
 
     @hookimpl
-    def recall_results(self, tasks):
-        return [self.shelf[task.label] for task in tasks if task.label in self.shelf]
+    def recall_results(self, tasks, keys):
+        found = [(task, self.shelf.get(key)) for task, key in zip(tasks, keys, strict=True)]
+        return [attrs.evolve(result, index=task.index) for task, result in found if result is not None]
 
     @hookimpl
-    def keep_result(self, task, result):
-        self.shelf[task.label] = result
+    def keep_result(self, task, key, result):
+        if result.error is None or key not in self.shelf:
+            self.shelf[key] = result
 
 
 def changed(change):
@@ -283,8 +281,8 @@ def changed(change):
 
     class Changed(Keeping):
         @hookimpl
-        def recall_results(self, tasks):
-            return change(super().recall_results(tasks))
+        def recall_results(self, tasks, keys):
+            return change(super().recall_results(tasks, keys))
 
     return Changed
 
@@ -297,12 +295,44 @@ class Short(Keeping):
         return self.__dict__.setdefault("own", {})
 
 
-class Blind(Keeping):
-    """To the input."""
+class ByLabel(Keeping):
+    """Takes a key for a formality."""
 
-    @property
-    def shelf(self):
-        return self.shelves.setdefault(self.folder, {})
+    @hookimpl
+    def recall_results(self, tasks, keys):
+        return super().recall_results(tasks, [task.label for task in tasks])
+
+    @hookimpl
+    def keep_result(self, task, key, result):
+        super().keep_result(task, task.label, result)
+
+
+class ByBoth(Keeping):
+    """Asks for more than the key."""
+
+    @hookimpl
+    def recall_results(self, tasks, keys):
+        return super().recall_results(tasks, [task.label + key for task, key in zip(tasks, keys, strict=True)])
+
+    @hookimpl
+    def keep_result(self, task, key, result):
+        super().keep_result(task, task.label + key, result)
+
+
+class Latest(Keeping):
+    """Whatever came last counts."""
+
+    @hookimpl
+    def keep_result(self, task, key, result):
+        self.shelf[key] = result
+
+
+class First(Keeping):
+    """What is there stays."""
+
+    @hookimpl
+    def keep_result(self, task, key, result):
+        self.shelf.setdefault(key, result)
 
 
 class Selfish(Keeping):
@@ -322,40 +352,41 @@ class Selfish(Keeping):
         return self
 
     def __exit__(self, *_):
-        self.shelves[self.folder, self.spec] = self.shelf
+        self.shelves[self.folder] = self.shelf
 
 
 class Rounded(Keeping):
     """Writes eight digits."""
 
     @hookimpl
-    def keep_result(self, task, result):
+    def keep_result(self, task, key, result):
         values = {
             name: json.loads(f"{value:.8e}") if name == "energy" else value for name, value in result.values.items()
         }
-        super().keep_result(task, attrs.evolve(result, values=values))
+        super().keep_result(task, key, attrs.evolve(result, values=values))
 
 
 class Forgiving(Keeping):
     """What failed comes back as a success."""
 
     @hookimpl
-    def keep_result(self, task, result):
-        super().keep_result(task, attrs.evolve(result, error=None))
+    def keep_result(self, task, key, result):
+        super().keep_result(task, key, attrs.evolve(result, error=None))
 
 
 class Refusing(Keeping):
     """To take errors."""
 
     @hookimpl
-    def keep_result(self, task, result):
-        super().keep_result(task, attrs.evolve(result, values={"energy": result.values["energy"]}))
+    def keep_result(self, task, key, result):
+        super().keep_result(task, key, attrs.evolve(result, values={"energy": result.values["energy"]}))
 
 
 @pytest.mark.parametrize("rule", STORE_RULES)
-def test_a_store_keeps_every_rule(rule):
-    """In memory."""
-    rule(Keeping)
+@pytest.mark.parametrize("store", [Keeping, lambda folder: Sqlite(folder / "results.store")], ids=["memory", "sqlite"])
+def test_stores_keep_every_rule(rule, store):
+    """The built-in one, and the start of the bad ones."""
+    rule(store)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +419,10 @@ def test_a_store_keeps_every_rule(rule):
         ("errors_are_kept", Forgiving, r"for a task that had failed with TaskError\(error_type='random_error'"),
         ("errors_are_kept", Refusing, "raised KeyError: 'energy'"),
         ("several_instances_share_a_place", Selfish, r"did not give back the result of \[.*\] that it had kept"),
-        ("other_inputs_are_told_apart", Blind, "gave results for another molecule than that of which it had kept them"),
+        ("keys_decide", ByLabel, "gave results for another model chemistry than that of which it had kept them"),
+        ("keys_decide", ByBoth, "gave 0 results for 6 tasks with new labels and indices under known keys"),
+        ("a_success_stays", Latest, r"gave back TaskResult\(index=0, values={}, error=TaskError\("),
+        ("a_success_stays", First, r"gave back TaskResult\(index=1, values={}, error=TaskError\("),
     ],
 )
 def test_a_rule_rejects_stores_that_break_it(rule, store, did):
@@ -401,8 +435,8 @@ def test_a_store_that_gives_more_than_was_kept_is_rejected():
 
     class Guessing(Keeping):
         @hookimpl
-        def recall_results(self, tasks):
-            known = super().recall_results(tasks)
+        def recall_results(self, tasks, keys):
+            known = super().recall_results(tasks, keys)
             have = {result.index for result in known}
             guesses = [TaskResult(task.index, {"energy": 0.0}) for task in tasks if task.index not in have]
             return known + guesses if known else []

@@ -170,7 +170,7 @@ def test_the_template_passes_its_own_tests(installed, tmp_path):
     variables = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    assert "18 passed, 3 skipped" in done.stdout
+    assert "19 passed, 3 skipped" in done.stdout
     assert "it does not declare can_kill" in done.stdout
 
 

@@ -1,17 +1,16 @@
-"""A store that writes a line for each result, in a file for each input."""
+"""A store that writes a line for each result into a file."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from attrs import define, field
 
-from mbexec import Plan, Task, TaskResult, hookimpl
+from mbexec import Task, TaskResult, hookimpl
 
 
 @define(eq=False)
@@ -21,41 +20,50 @@ class Lines:
     Attributes
     ----------
     folder
-        Where the files are.
+        Where the file is, results.jsonl.
     """
 
     folder: str
     _path: Path = field(default=Path(), init=False)
+    _known: dict[str, Any] = field(factory=dict, init=False)
+    _read: int = field(default=0, init=False)
 
-    @hookimpl(wrapper=True)
-    def build_tasks(self, spec: Any) -> Generator[None, Plan, Plan]:
-        """Look at the input on its way to the planner: results of another one are in another file."""
-        digest = hashlib.sha256(spec.serialize("json").encode()).hexdigest()
-        self._path = Path(self.folder) / f"{digest[:32]}.jsonl"
+    def __enter__(self) -> Self:
+        """See to it that there is a file."""
+        self._path = Path(self.folder) / "results.jsonl"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch()
-        return (yield)
+        return self
 
-    @hookimpl
-    def recall_results(self, tasks: Sequence[Task]) -> Iterator[TaskResult]:
-        """The last line about each of the tasks. A line that was cut off in the middle is left out."""
-        wanted = {task.label: task for task in tasks}
-        known = {}
-        with self._path.open(encoding="utf-8") as lines:
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left open."""
+
+    def _read_on(self) -> None:
+        """Take note of lines that are new, also those of other runs; one that is still being written is for later."""
+        with self._path.open("rb") as lines:
+            lines.seek(self._read)
             for line in lines:
-                if line.endswith("\n") and (entry := json.loads(line))["label"] in wanted:
-                    known[entry["label"]] = entry
-        for label, entry in known.items():
-            values = {name: np.array(v) if isinstance(v, list) else v for name, v in entry["values"].items()}
-            body = entry["body"] and entry["body"].encode()
-            yield TaskResult(wanted[label].index, values, body=body)
+                if line.endswith(b"\n"):
+                    entry = json.loads(line)
+                    self._known[entry["key"]] = entry
+                    self._read += len(line)
 
     @hookimpl
-    def keep_result(self, task: Task, result: TaskResult) -> None:
+    def recall_results(self, tasks: Sequence[Task], keys: Sequence[str]) -> Iterator[TaskResult]:
+        """What the last line under each key says."""
+        self._read_on()
+        for task, key in zip(tasks, keys, strict=True):
+            if entry := self._known.get(key):
+                values = {name: np.array(v) if isinstance(v, list) else v for name, v in entry["values"].items()}
+                yield TaskResult(task.index, values, body=entry["body"] and entry["body"].encode())
+
+    @hookimpl
+    def keep_result(self, task: Task, key: str, result: TaskResult) -> None:
         """Add a line. JSON has numbers in full, so that they come back to the last bit."""
         if result.error is not None:
             return
         values = {name: np.asarray(value).tolist() for name, value in result.values.items()}
-        line = json.dumps({"label": task.label, "values": values, "body": result.body and result.body.decode()})
+        body = result.body and result.body.decode()
+        line = json.dumps({"key": key, "label": task.label, "values": values, "body": body})
         with self._path.open("a", encoding="utf-8") as lines:
             lines.write(line + "\n")

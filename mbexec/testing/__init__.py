@@ -31,6 +31,7 @@ EXECUTOR_RULES: tuple[Rule, ...] = (
     executors.the_same_bits_as_serial,
     executors.a_failing_task_is_a_result,
     executors.an_empty_level_gives_nothing,
+    executors.a_level_may_shrink,
     executors.tasks_are_pulled_as_needed,
     executors.one_thread_pulls,
     executors.no_more_tasks_at_once_than_workers,
@@ -65,7 +66,8 @@ STORE_RULES: tuple[Rule, ...] = (
     stores.unknown_tasks_give_nothing,
     stores.errors_are_kept,
     stores.several_instances_share_a_place,
-    stores.other_inputs_are_told_apart,
+    stores.keys_decide,
+    stores.a_success_stays,
 )
 
 

@@ -21,6 +21,7 @@ from mbexec.testing.trial import Trial, plugged
 
 __all__ = [
     "a_failing_task_is_a_result",
+    "a_level_may_shrink",
     "an_empty_level_gives_nothing",
     "an_executor_serves_many_levels",
     "an_interrupt_passes",
@@ -46,7 +47,7 @@ def _check_complete(trial: Trial, results: list[TaskResult]) -> None:
     if strange := [result for result in results if not isinstance(result, TaskResult)]:
         raise broken(f"gave {strange[0]!r:.80}, which is no TaskResult")
     given = Counter(result.index for result in results)
-    wanted = trial.level.pulled if trial.stop.is_set() else range(len(trial.plan))
+    wanted = trial.level.pulled if trial.stop.is_set() else set(range(len(trial.plan))) - set(trial.needless)
     if more := [index for index, count in given.items() if count > 1]:
         raise broken(f"gave {given[more[0]]} results for the task {trial.plan[more[0]].label}")
     if foreign := given.keys() - set(trial.level.pulled):
@@ -106,7 +107,7 @@ def a_failing_task_is_a_result(make: Make, gate: Path) -> None:
 
 @rule(
     "executor",
-    "A level may be empty, and may end early",
+    "A level may be empty",
     "Iterate over the level, or catch the StopIteration of next(level), and return when nothing runs any more.",
 )
 def an_empty_level_gives_nothing(make: Make, gate: Path) -> None:
@@ -116,6 +117,21 @@ def an_empty_level_gives_nothing(make: Make, gate: Path) -> None:
         with plugged(make) as executor:
             if results := trial.run(executor):
                 raise broken(f"gave {len(results)} results for a level without tasks, such as {results[0]!r:.80}")
+
+
+@rule(
+    "executor",
+    "may have fewer tasks than its length said",
+    "Iterate over the level to its end, and return when nothing runs any more; its length is for display.",
+)
+def a_level_may_shrink(make: Make, gate: Path) -> None:
+    """Tasks that turn out to be needless are left out as the level is iterated: some, the last ones, or all of them."""
+    for needless in (range(0, 40, 3), range(20, 40), range(40)):
+        trial = Trial(["plain"] * 40, needless=needless)
+        with plugged(make) as executor:
+            results = trial.run(executor)
+        _check_complete(trial, results)
+        _check_values(trial, results)
 
 
 @rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,8 @@ def plugged(make: Make, *others: Any) -> Iterator[Plugged]:
 class WatchedLevel(Level):
     """A level that remembers which tasks were pulled, and in which threads."""
 
-    def __init__(self, plan: Plan, order: Any, stop: threading.Event) -> None:
-        super().__init__(plan, order, stop.is_set)
+    def __init__(self, plan: Plan, order: Any, stop: threading.Event, needless: Collection[int]) -> None:
+        super().__init__(plan, order, stop.is_set, lambda task: task.index in needless)
         self.pulled: list[int] = []
         self.threads: set[int] = set()
 
@@ -88,6 +88,8 @@ class Trial:
         How many may run at once, if the executor can use as many.
     timeout
         Seconds that a task may take.
+    needless
+        Places in the plan of tasks that turn out to be needless when they are about to be handed out.
     """
 
     labels: Sequence[str]
@@ -95,6 +97,7 @@ class Trial:
     driver: str = "energy"
     workers: int = 2
     timeout: float | None = None
+    needless: Collection[int] = ()
     plan: Plan = field(init=False)
     work: Work = field(init=False)
     level: WatchedLevel = field(init=False)
@@ -107,7 +110,7 @@ class Trial:
         self.level = self._new_level()
 
     def _new_level(self) -> WatchedLevel:
-        return WatchedLevel(self.plan, self._order, self.stop)
+        return WatchedLevel(self.plan, self._order, self.stop, self.needless)
 
     def submit(self, executor: Plugged) -> Generator[TaskResult, None, None]:
         """Give the executor a level of the tasks; close what it gives when the generator is closed."""
