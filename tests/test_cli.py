@@ -177,6 +177,7 @@ def test_run_reports_progress_on_standard_error(jobfile):
     done = mbexec_("run", jobfile)
     count = len(mbexec.plan(jobfile))
     assert done.stderr == (
+        f"Store {jobfile.with_suffix('.store')}: 0 results\n"
         f"{count} fragment calculations on serial, workers: 1\n{count} of {count} fragment calculations done\n"
     )
 
@@ -190,7 +191,7 @@ def test_progress_speaks_now_and_then(jobfile):
     """As often as its setting says."""
     lines = mbexec_("run", jobfile, "--set", "plugin.progress.interval=0").stderr.splitlines()
     count = len(mbexec.plan(jobfile))
-    assert lines[1:-1] == [f"{done} of {count} fragment calculations done" for done in range(1, count + 1)]
+    assert lines[2:-1] == [f"{done} of {count} fragment calculations done" for done in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("option", ["-q", "--quiet"])

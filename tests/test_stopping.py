@@ -47,6 +47,9 @@ WAITER = """
         def found(raise_error=False):
             return True
 
+        def get_version(self):
+            return "1"
+
         def compute(self, input_data, config):
             open(os.environ["BEGUN"], "w").close()
             if input_data.specification.model.method == "child":
@@ -114,7 +117,7 @@ def test_what_runs_is_finished(waiting, executor, method, name):
     assert running.returncode == INTERRUPTED
     begun = 1 + out.count("running")  # threads keep one task waiting for each worker, which has begun
     assert begun <= 2
-    assert errors == f"Interrupted: {begun} of 7 fragment calculations are done.\n"
+    assert errors == f"Interrupted: {begun} of 7 fragment calculations are done. The same command goes on from there.\n"
 
 
 @pytest.mark.parametrize("executor", ["serial", "threads", "loky"])

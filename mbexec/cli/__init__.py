@@ -102,7 +102,8 @@ def run(
     found = until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
     if stop.is_set() and not found.result.success:
         done = sum(level.executed + level.reused - level.failed for level in found.report.levels)
-        click.echo(f"Interrupted: {done} of {len(found.plan)} fragment calculations are done.", err=True)
+        again = " The same command goes on from there." if config.run.store else ""
+        click.echo(f"Interrupted: {done} of {len(found.plan)} fragment calculations are done.{again}", err=True)
         sys.exit(INTERRUPTED)
     try:
         if output is not None:

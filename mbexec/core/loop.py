@@ -67,7 +67,7 @@ class Run:
 
     def run(self) -> tuple[ManyBodyResult | FailedOperation, RunReport, NDArray[np.float64]]:
         """Submit everything and merge what comes: the result, what it cost, and the energy of each task."""
-        self._report(self._recorder.begin())
+        self._report(self._recorder.begin(self._stored.describe() if self._stored is not None else ""))
         result = self._merged()
         report = self._recorder.report()
         self._report(RunDone(report))

@@ -101,12 +101,15 @@ class RunStarted:
         Who runs the fragments, and how many at once.
     levels
         (nbody, ntasks) of each level.
+    store
+        Where results are kept and what is there already, in words; empty without a store.
     """
 
     run_id: str
     executor: str
     workers: int
     levels: tuple[tuple[int, int], ...]
+    store: str = ""
 
 
 @frozen
@@ -209,10 +212,10 @@ class Recorder:
     def __attrs_post_init__(self) -> None:
         self._levels = {level.nbody: _Tally(len(level)) for level in self.plan.levels}
 
-    def begin(self) -> RunStarted:
-        """The run's first event."""
+    def begin(self, store: str = "") -> RunStarted:
+        """The run's first event; `store` says where results are kept."""
         levels = tuple((nbody, tally.ntasks) for nbody, tally in self._levels.items())
-        return RunStarted(self.run_id, self.executor, self.workers, levels)
+        return RunStarted(self.run_id, self.executor, self.workers, levels, store)
 
     def record(self, task: Task, result: TaskResult, reused: bool) -> Sequence[MetricsEvent]:
         """Count a result; the events that it makes."""

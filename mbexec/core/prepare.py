@@ -95,7 +95,9 @@ def prepared(spec: ManyBodyInput, config: RunConfig) -> Iterator[Prepared]:
             keys = keys_of(plan, context, programs.versions())
             bodies = plan.spec.specification.protocols.cluster_results.value == "all"
             failures = not config.run.retry_failed
-            stored = Stored(config.run.store, manager.hook, keys, check, bodies, failures)
+            stored = Stored(
+                config.run.store, manager.get_plugin(config.run.store), manager.hook, keys, check, bodies, failures
+            )
         yield Prepared(config, plan, manager, work, check, stored)
 
 

@@ -29,6 +29,8 @@ class Stored:
     ----------
     name
         Of the plugin.
+    plugin
+        The plugin itself.
     hook
         Where its hooks are called.
     keys
@@ -42,12 +44,18 @@ class Stored:
     """
 
     name: str
+    plugin: object
     hook: Any
     keys: Keys
     check: ResultCheck
     bodies: bool
     failures: bool
     _nameless: set[str] = field(factory=set, init=False)
+
+    def describe(self) -> str:
+        """Where it is and what it holds, if it can say; else its name."""
+        with blamed("store", self.name):
+            return str(getattr(self.plugin, "describe", lambda: self.name)())
 
     def known(self, plan: Plan, order: NDArray[np.int64]) -> Iterator[tuple[Task, TaskResult]]:
         """The tasks at these places of the plan that need not run, with their results; asked for a batch at a time."""

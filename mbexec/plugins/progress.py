@@ -58,6 +58,8 @@ class Progress:
     def _start(self, event: RunStarted) -> None:
         self._total = sum(ntasks for _, ntasks in event.levels)
         self._spoke = time.monotonic()
+        if event.store:
+            self._stream.write(f"Store {event.store}\n")
         console = Console(file=self._stream)
         if not console.is_terminal:
             self._stream.write(f"{self._total} fragment calculations on {event.executor}, workers: {event.workers}\n")

@@ -33,7 +33,8 @@ class Structlog:
             case RunStarted():
                 self._log = self._log.bind(run_id=event.run_id)
                 ntasks = sum(count for _, count in event.levels)
-                self._log.info("run_started", executor=event.executor, workers=event.workers, ntasks=ntasks)
+                kept = {"store": event.store} if event.store else {}
+                self._log.info("run_started", executor=event.executor, workers=event.workers, ntasks=ntasks, **kept)
             case LevelStarted():
                 self._log.info("level_started", nbody=event.nbody, ntasks=event.ntasks)
             case FragmentDone():

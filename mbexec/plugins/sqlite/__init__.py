@@ -65,6 +65,15 @@ class Sqlite:
         finally:
             self._close()
 
+    def describe(self) -> str:
+        """Where the store is and what it holds, for people."""
+        try:
+            results, failures = self._done(lambda database: database.count(), self.patience)
+        except _Trouble as trouble:
+            return f"{self.path}: {trouble}"
+        failed = f", {failures} of them failures" if failures else ""
+        return f"{self.path}: {results} result{'s' * (results != 1)}{failed}"
+
     @hookimpl
     def recall_results(self, tasks: Sequence[Task], keys: Sequence[str]) -> list[TaskResult]:
         """Those that are in the file, and as they were written."""

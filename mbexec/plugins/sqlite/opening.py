@@ -54,7 +54,7 @@ def open_store(path: Path, patience: float) -> Database:
     log = structlog.get_logger("mbexec")
     if kind is not None:
         log.info("store_on_network", path=str(path), filesystem=kind, why="each result takes longer to keep there")
-    log.info("store_opened", path=str(path), results=results, failures=failures)
+    log.debug("store_opened", path=str(path), results=results, failures=failures)
     return database
 
 
