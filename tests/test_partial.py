@@ -474,6 +474,22 @@ def test_bounds_hold_for_water(bsse, max_nbody, fewest):
     assert_contained(found.plan, found.energies, fewest)
 
 
+@pytest.mark.qc
+def test_trimers_that_do_not_converge():
+    """A real failure: exact sums are those of a run with more iterations, and the estimate's bound holds."""
+    program = {"program": "pyscf", "method": "hf", "basis": "sto-3g", "keywords": {"conv_tol_grad": 5.6e-7}}
+    given = job(WATER_HEXAMER, max_nbody=3, driver="gradient", program=program)
+    complete = named(mbexec.run(given, executor="threads").result)
+    found = mbexec.run(given, executor="threads", **{"program.keywords": {"conv_tol_grad": 5.6e-7, "max_cycle": 9}})
+    assert {entry["error_type"] for entry in found.result.error.extras["failed"]} == {"convergence_error"}
+    exact, estimates = partial_of(found.result)["properties"], partial_of(found.result)["estimates"]
+    assert "nocp_corrected_total_gradient_through_2_body" in exact
+    assert all(bits(value) == bits(complete[key]) for key, value in exact.items())
+    told = estimates["nocp_corrected_interaction_energy"]
+    assert 0 < told["unknown"] < 20
+    assert 0 < abs(told["estimate"] - complete["nocp_corrected_interaction_energy"]) <= told["bound"]
+
+
 # Runs
 
 
