@@ -21,9 +21,10 @@ from mbexec import TaskError, TaskResult, cli, hookimpl, tables
 from mbexec.core import engine
 from mbexec.core.engine import read_job
 from mbexec.plugins.manybody import ManyBody, merging
+from mbexec.plugins.manybody.apart import Fragments
 from tests.systems import WATER_HEXAMER, argon, job
 
-CHAIN = "Ar 0 0 0\n--\nAr 0 0 3.8\n--\nAr 0 0 7.7\n--\nAr 0 0 11.7"  # each distance longer than the one before
+CHAIN = "\n--\n".join(f"Ar 0 0 {z}" for z in (0, 3.8, 7.7, 11.7, 15.8))  # each distance longer than the one before
 LABELS = ("low", "middle", "high")
 
 
@@ -335,94 +336,96 @@ def pair_estimate(geometry, values, *missing):
     return found["estimates"]["nocp_corrected_2_body_contribution_to_energy"]
 
 
-VALUES = dict(zip(combinations(range(1, 5), 2), [-8.0, 0.5, -0.25, 4.0, -0.125, 2.0], strict=True))
+# In rising order of distance: neighbours, next neighbours, and so on.
+VALUES = {
+    (1, 2): -8.0,
+    (2, 3): 0.5,
+    (3, 4): -0.25,
+    (4, 5): 4.0,
+    (1, 3): -0.125,
+    (2, 4): 16.0,
+    (3, 5): 2.0,
+    (1, 4): 1.0,
+    (2, 5): -32.0,
+    (1, 5): 64.0,
+}
 
 
 def test_an_estimate_is_what_is_known():
     """The known increments added up."""
     told = pair_estimate(CHAIN, VALUES, (2, 4))
     assert told["estimate"] == sum(VALUES.values()) - VALUES[2, 4]
-    assert (told["unknown"], told["of"]) == (1, 6)
+    assert (told["unknown"], told["of"]) == (1, 10)
 
 
 @pytest.mark.parametrize(
     ("missing", "bound"),
     [
-        (((2, 3),), 2 * 8.0),  # 1-2 is closer; 3-4, 1-3 and 2-4 are not
-        (((1, 2), (2, 3)), None),
-        (((1, 4),), 2 * 8.0),
-        (((1, 2), (1, 4)), None),
-        (((3, 4), (1, 4)), 2 * (8.0 + 8.0)),
+        ([(1, 3)], 2 * 8.0),
+        ([(3, 5)], 2 * 16.0),
+        ([(3, 5), (1, 5)], 2 * 16.0 + 2 * 32.0),
+        ([(1, 3), (2, 4)], 2 * 8.0 + 2 * 8.0),
+        ([(4, 5)], None),
+        ([(1, 5), (4, 5)], None),
     ],
+    ids=str,
 )
 def test_a_bound_is_twice_the_largest_that_is_as_close(missing, bound):
-    """For each unknown increment, and added up; none where one of them is closer than all that are known."""
+    """For each unknown increment, and added up; none where one of them has fewer than four to compare with."""
     assert pair_estimate(CHAIN, VALUES, *missing)["bound"] == bound
 
 
 def test_the_closest_has_no_bound():
-    """It says which set has nothing to compare with."""
+    """It says which sets have nothing to compare with."""
     told = pair_estimate(CHAIN, VALUES, (1, 2))
     assert told["estimate"] == sum(VALUES.values()) - VALUES[1, 2]
     assert told["bound"] is None
     assert told["reason"] == (
-        "No set of the same kinds of fragments that is known is as close together as [1, 2]: no bound."
+        "Fewer than 4 sets of the same kinds of fragments that are known are as close together as [1, 2]: no bound."
     )
-    two = pair_estimate(CHAIN, VALUES, (1, 2), (2, 3))["reason"]
-    assert "as close together as [1, 2] or as [2, 3]:" in two
-    assert "as [1, 2] or as 5 others:" in pair_estimate(CHAIN, VALUES, *VALUES)["reason"]
+    assert "as close together as [1, 2] or as [2, 3]:" in pair_estimate(CHAIN, VALUES, (1, 2), (2, 3))["reason"]
+    assert "as [1, 2] or as 9 others:" in pair_estimate(CHAIN, VALUES, *VALUES)["reason"]
 
 
 def test_nothing_known_of_an_order_is_no_estimate():
     """Without a single pair, what is left is another sum, and that is told to be exact."""
     told = pair_estimate(CHAIN, VALUES, *VALUES)
-    assert (told["estimate"], told["unknown"]) == (None, 6)
+    assert (told["estimate"], told["unknown"]) == (None, 10)
 
 
-@pytest.mark.parametrize("missing", [(1, 2), (1, 3), (2, 3)])
+@pytest.mark.parametrize("missing", [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)], ids=str)
 def test_as_close_by_symmetry_is_as_close(missing):
-    """Rounded coordinates do not make one of three equal distances the shortest."""
-    triangle = "Ar 0 0 0\n--\nAr 0 0 3.8\n--\nAr 0 3.2909 1.9"
-    assert pair_estimate(triangle, dict.fromkeys(VALUES, 3.0), missing)["bound"] == 6.0
-
-
-def test_molecules_are_as_far_apart_as_their_closest_atoms():
-    """Whatever their centres are."""
-    long = "C 0 0 0\nC 0 0 1.5\nC 0 0 3.0\n--\nC 0 0 6.0\nC 0 0 7.5\nC 0 0 9.0\n--\nC 4.0 0 0\nC 4.0 0 1.5\nC 4.0 0 3.0"
-    assert pair_estimate(long, VALUES, (1, 2))["bound"] is None  # 3.0 apart by the ends, 6.0 by the centres
-    assert pair_estimate(long, VALUES, (1, 3))["bound"] == 16.0
+    """Rounded coordinates do not make one of six equal distances the shortest."""
+    tetrahedron = "Ar 0 0 0\n--\nAr 3.8 0 0\n--\nAr 1.9 3.2909 0\n--\nAr 1.9 1.0970 3.1027"
+    assert pair_estimate(tetrahedron, dict.fromkeys(VALUES, 3.0), missing)["bound"] == 6.0
 
 
 def test_only_fragments_of_the_same_kinds_are_compared():
-    """An ion and an atom say nothing of two atoms, however close they are."""
-    ion = "1 1\nNa 0 0 0\n--\nAr 0 0 3\n--\nAr 0 0 7\n--\nAr 0 0 12"
-    assert pair_estimate(ion, VALUES, (2, 3))["bound"] is None
-    assert pair_estimate(ion, VALUES, (3, 4))["bound"] == 2 * abs(VALUES[2, 3])
-    assert pair_estimate(ion, VALUES, (1, 3))["bound"] == 2 * abs(VALUES[1, 2])
+    """An ion and an atom say nothing of two atoms, however close they are, nor an atom of another element."""
+    ion = "1 1\nNa 0 0 0\n--\n" + "\n--\n".join(f"Ar 0 0 {z}" for z in (3, 7, 12, 18, 25))
+    values = {pair: 1.0 if 1 in pair else 3.0 for pair in combinations(range(1, 7), 2)}
+    assert pair_estimate(ion, values, (1, 6))["bound"] == 2 * 1.0
+    assert pair_estimate(ion, values, (2, 6))["bound"] == 2 * 3.0
+    assert pair_estimate(ion, values, (1, 5))["bound"] is None
+    assert pair_estimate(ion.replace("1 1\nNa", "Ne"), values, (1, 6))["bound"] == 2 * 1.0
 
 
-def test_sets_of_three_are_as_far_apart_as_their_farthest_two():
-    """Two neighbours and a third far away are not close together."""
-    plan = mbexec.plan(job(CHAIN, max_nbody=3))
-    values = pairs(plan, {(1, 2, 3): 1.0, (1, 2, 4): 2.0, (1, 3, 4): 4.0, (2, 3, 4): 8.0})
-
-    def bound(frag):
-        (place,) = [task.index for task in plan if task.frag == frag]
-        told = partial_of(merged(plan, values, {place}))["estimates"]
-        return told["nocp_corrected_3_body_contribution_to_energy"]["bound"]
-
-    assert bound((1, 2, 3)) is None
-    assert bound((2, 3, 4)) == 2 * 1.0
-    assert bound((1, 3, 4)) == 2 * 8.0  # 1-4 is as far as in 1, 2, 4
+def test_fragments_are_as_far_apart_as_their_closest_atoms():
+    """Whatever their centres are; of three fragments, the farthest two count."""
+    rods = "C 0 0 0\nC 0 0 1.5\nC 0 0 3\n--\nC 0 0 6\nC 0 0 7.5\nC 0 0 9\n--\nC 4 0 0\nC 4 0 1.5\nC 4 0 3"
+    fragments = Fragments(mbexec.plan(job(rods)).spec.molecule)
+    bohr = qcel.constants.bohr2angstroms
+    assert fragments.apart(np.array([[1, 2], [1, 3], [2, 3]])) == pytest.approx(np.array([3, 4, 5]) / bohr, abs=1e-3)
+    assert fragments.apart(np.array([[1, 2, 3]])) == pytest.approx([5 / bohr], abs=1e-3)
 
 
 def test_unknown_monomers_leave_totals_unknown():
     """No estimate and no bound of totals; interactions with cp do not need them, those with nocp are bounded."""
-    plan = planned(7, 2, bsse="nocp+cp", total=True)
+    plan = planned(10, 2, bsse="nocp+cp", total=True)
     energies = mbexec.run(plan.spec, executor="serial").energies
     values = [{"energy": energy - 500 * task.nbody} for task, energy in zip(plan, energies, strict=True)]
     complete = named(merged(plan, values))
-    (place,) = [task.index for task in plan if task.bas == (6,)]
+    (place,) = [task.index for task in plan if task.bas == (2,)]
     found = partial_of(merged(plan, values, {place}))
     assert found["properties"]["cp_corrected_interaction_energy"] == complete["cp_corrected_interaction_energy"]
     for key in ("nocp_corrected_total_energy_through_1_body", "cp_corrected_total_energy"):
@@ -430,7 +433,7 @@ def test_unknown_monomers_leave_totals_unknown():
         assert (told["estimate"], told["bound"]) == (None, None)
         assert told["reason"] == "Nothing tells how large the energies of unknown monomers are: no bound."
     told = found["estimates"]["nocp_corrected_interaction_energy"]
-    assert told["unknown"] == 6
+    assert told["unknown"] == 9
     assert abs(told["estimate"] - complete["nocp_corrected_interaction_energy"]) <= told["bound"] < 0.1
 
 
@@ -465,7 +468,7 @@ def test_pairwise_additive_triples_have_no_bound_to_speak_of():
 
 
 @pytest.mark.qc
-@pytest.mark.parametrize(("bsse", "max_nbody", "fewest"), [("nocp", 3, 150), ("cp", 2, 50), ("vmfc", 2, 200)])
+@pytest.mark.parametrize(("bsse", "max_nbody", "fewest"), [("nocp", 3, 150), ("cp", 2, 40), ("vmfc", 2, 200)])
 def test_bounds_hold_for_water(bsse, max_nbody, fewest):
     """Of a water hexamer, whichever monomer, pair or triple is missing."""
     program = {"program": "pyscf", "method": "hf", "basis": "sto-3g"}
@@ -562,22 +565,22 @@ def shown(plan, result):
 
 def test_tables_tell_exact_sums_from_estimates():
     """First what failed, then the exact sums as a complete run shows them, then estimates with their bounds."""
-    plan = planned(6, 3, bsse="nocp", total=True)
+    plan = planned(9, 3, bsse="nocp", total=True)
     energies = mbexec.run(plan.spec, executor="serial").energies
     values = [{"energy": energy - 500 * task.nbody} for task, energy in zip(plan, energies, strict=True)]
-    (place,) = [task.index for task in plan if task.frag == (1, 6)]
+    (place,) = [task.index for task in plan if task.frag == (1, 3)]
     result = merged(plan, values, {place})
     seen = shown(plan, result)
     failed, exact, estimates = re.split("Exact: what is missing|Estimates: these depend", seen)
     assert "1 fragment calculation failed" in failed
-    assert '["(auto)", [1, 6], [1, 6]] convergence_error model-potential lj-atm: no convergence' in failed
+    assert '["(auto)", [1, 3], [1, 3]] convergence_error model-potential lj-atm: no convergence' in failed
     total = partial_of(result)["properties"]["nocp_corrected_total_energy_through_1_body"]
     assert f"total 1 {total:.10f}" in exact
     assert "interaction" not in exact
     for kind, key, unknown in [
-        ("interaction 2", "nocp_corrected_interaction_energy_through_2_body", "1 of 15"),
-        ("contribution 2", "nocp_corrected_2_body_contribution_to_energy", "1 of 15"),
-        ("3", "nocp_corrected_3_body_contribution_to_energy", "4 of 20"),
+        ("interaction 2", "nocp_corrected_interaction_energy_through_2_body", "1 of 36"),
+        ("contribution 2", "nocp_corrected_2_body_contribution_to_energy", "1 of 36"),
+        ("3", "nocp_corrected_3_body_contribution_to_energy", "7 of 84"),
     ]:
         told = partial_of(result)["estimates"][key]
         in_kj = told["bound"] * qcel.constants.hartree2kJmol
@@ -590,8 +593,8 @@ def test_tables_say_why_there_is_no_bound():
     plan = mbexec.plan(job(CHAIN, max_nbody=2))
     (place,) = [task.index for task in plan if task.frag == (1, 2)]
     seen = shown(plan, merged(plan, pairs(plan, VALUES), {place}))
-    assert "contribution 2 1 of 6 6.12500000 - -" in seen
-    assert seen.count("that is known is as close together as [1, 2]: no bound.") == 1
+    assert f"contribution 2 1 of 10 {sum(VALUES.values()) + 8:.8f} - -" in seen
+    assert seen.count("are as close together as [1, 2]: no bound.") == 1
     assert "theorem" not in seen
 
 

@@ -3,7 +3,7 @@
 A sum is exact if it counts none of the missing calculations. Of any other an estimate is made: its increments that are
 known, added up, where an increment is what a fragment set adds beyond its subsets. It is bounded as if increments
 decayed with distance: an unknown one is taken to be no larger than twice the largest known one of its order whose
-fragments are of the same kinds and no farther apart. Where there is none as close, there is no bound.
+fragments are of the same kinds and no farther apart. Where there are fewer than four of those, there is no bound.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from mbexec.plugins.manybody.sums import NamedSum, Sums, named_sums, returned_su
 __all__ = ["partial_result"]
 
 _LISTED = 100
-_MARGIN = 2.0  # increments at one distance differ by orientation: up to 1.75 times in clusters of argon and water
+# Increments at one distance differ by orientation, and some are zero by chance. The least that did in clusters of argon
+# and water; docs/theory.md has how well it does in others.
+_MARGIN = 2.0
+_FEWEST = 4
 
 
 def partial_result(plan: Plan, sums: Sums) -> dict[str, Any]:
@@ -200,19 +203,20 @@ def _nothing_as_close(lost: NDArray[np.int64]) -> str:
         f" or as {len(lost) - 1} others" if len(lost) > 2 else f" or as {lost[1].tolist()}" if len(lost) > 1 else ""
     )
     return (
-        f"No set of the same kinds of fragments that is known is as close together as {lost[0].tolist()}{others}: "
-        "no bound."
+        f"Fewer than {_FEWEST} sets of the same kinds of fragments that are known are as close together as "
+        f"{lost[0].tolist()}{others}: no bound."
     )
 
 
 def _bounds(term: _Term, fragments: Fragments) -> NDArray[np.float64]:
-    """Of each unknown increment, by the known ones of alike sets that are no farther apart; NaN where there is none."""
+    """Of each unknown increment, by the known ones of alike sets no farther apart; NaN where there are too few."""
     apart, kinds, unknown = fragments.apart(term.sets), fragments.kinds(term.sets), term.unknown
     found = np.full(len(apart), np.nan)
     for kind in np.unique(kinds[unknown]):
         wanted, known = (np.flatnonzero((kinds == kind) & which) for which in (unknown, ~unknown))
         known = known[np.argsort(apart[known])]
         largest = np.append(np.nan, np.maximum.accumulate(np.abs(term.values[known])))
+        largest[:_FEWEST] = np.nan
         found[wanted] = largest[np.searchsorted(apart[known], apart[wanted], side="right")]
     return _MARGIN * found[unknown]
 
