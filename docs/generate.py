@@ -1,8 +1,9 @@
 """Write what mbexec prints into these pages and the README: `python docs/generate.py`.
 
 Two kinds of block are filled: `--help` texts, between `<!-- help: COMMAND -->` and `<!-- end -->`, and what follows
-`$ mbexec ...` in a `console` block, unless it is marked as an illustration. `python docs/generate.py --check` changes
-nothing and fails if something is out of date; times and numbers of workers are not compared.
+`$ mbexec ...` in a `console` block, unless it is marked as an illustration; a command marked `fails` ends with exit
+code 1. `python docs/generate.py --check` changes nothing and fails if something is out of date; times and numbers of
+workers are not compared.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 _HELP = re.compile(r"(?<=<!-- help: )(?P<command>[^>]*?) -->\n.*?(?=<!-- end -->)", re.DOTALL)
 _CONSOLE = re.compile(r"^```console(?P<info>[^\n]*)\n\$ (?P<command>mbexec [^\n]*)\n.*?^```$", re.DOTALL | re.MULTILINE)
-_NUMBER = re.compile(r"-?\d+(\.\d+)?$")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]\d+)?$")
 
 
 def help_text(command: str) -> str:
@@ -31,12 +32,12 @@ def help_text(command: str) -> str:
     return CliRunner().invoke(main, [*command.split()[1:], "--help"], prog_name="mbexec", terminal_width=78).output
 
 
-def output(command: str) -> str:
-    """What a command prints on standard output, run in the root of the repository."""
+def output(command: str, code: int = 0) -> str:
+    """What a command that ends with an exit code prints on standard output, run in the root of the repository."""
     call = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')", *shlex.split(command)[1:]]
     done = subprocess.run(call, cwd=ROOT, env={**os.environ, "COLUMNS": "160"}, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{command!r} failed: {done.stderr}")
+    if done.returncode != code:
+        raise SystemExit(f"{command!r} ended with exit code {done.returncode}: {done.stderr}")
     return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
 
 
@@ -52,7 +53,7 @@ def with_output(page: str, wanted: Callable[[str], bool]) -> str:
         info, command = match["info"], match["command"]
         if "illustration" in info or not wanted(info):
             return match[0]
-        return f"```console{info}\n$ {command}\n{output(command)}\n```"
+        return f"```console{info}\n$ {command}\n{output(command, int('fails' in info))}\n```"
 
     return _CONSOLE.sub(block, page)
 

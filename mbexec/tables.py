@@ -69,19 +69,21 @@ def sheet(title: str, columns: Sequence[str], groups: Iterable[Iterable[Sequence
 def results(plan: Plan, result: Any) -> RenderableType:
     """A finished run: n-body energies of each BSSE treatment, and the gradient if there is one."""
     properties = result.properties.model_dump()
-    treatments = dict.fromkeys(row.bsse for row in plan.expansion.rows)
-    tables = [_energies(plan, properties, bsse) for bsse in treatments]
-    shown: list[RenderableType] = [table for table in tables if table.row_count]
+    further = (result.extras.get("mbexec") or {}).get("properties", {})
+    shown = _sums(plan, properties | further)
     if not shown and properties.get("return_energy") is not None:  # a planner that merges in a way of its own
         table = _table("energy", "E_h", "kcal/mol", "kJ/mol")
         table.add_row("result", *_in_units(properties["return_energy"]))
         shown.append(table)
-    further = (result.extras.get("mbexec") or {}).get("properties", {})
-    shown += [_further(plan, further, bsse, name) for name in plan.properties for bsse in treatments]
-    gradient = properties.get("return_gradient")
-    if gradient is not None:
-        shown.append(_gradient(plan, np.asarray(gradient).reshape(-1, 3)))
-    return Group(*shown)
+    return Group(*shown, *_gradients(plan, properties))
+
+
+def _sums(plan: Plan, properties: dict[str, Any]) -> list[RenderableType]:
+    """The energies of each BSSE treatment, then further properties, as far as they are there."""
+    treatments = list(dict.fromkeys(row.bsse for row in plan.expansion.rows))
+    found = [_energies(plan, properties, bsse) for bsse in treatments]
+    found += [_further(plan, properties, bsse, name) for name in plan.properties for bsse in treatments]
+    return [table for table in found if table.row_count]
 
 
 def _energies(plan: Plan, properties: dict[str, Any], bsse: str) -> Table:
@@ -131,6 +133,12 @@ def _in_units(energy: float) -> tuple[str, str, str]:
     return f"{energy:.10f}", f"{kcal:.4f}", f"{kj:.4f}"
 
 
+def _gradients(plan: Plan, properties: dict[str, Any]) -> list[RenderableType]:
+    """The gradient that is returned, if there is one."""
+    found = properties.get("return_gradient")
+    return [] if found is None else [_gradient(plan, np.asarray(found).reshape(-1, 3))]
+
+
 def _gradient(plan: Plan, gradient: Any) -> RenderableType:
     table = _table("atom", "x", "y", "z", title="Gradient / E_h/a0")
     for number, (symbol, row) in enumerate(zip(plan.spec.molecule.symbols, gradient, strict=True), start=1):
@@ -141,8 +149,17 @@ def _gradient(plan: Plan, gradient: Any) -> RenderableType:
 
 
 def failures(plan: Plan, result: Any) -> RenderableType:
-    """What failed, and in whose words; failures that differ in nothing but numbers in one row."""
-    failed = (result.error.extras or {}).get("failed", [])
+    """What failed, in whose words, and what is known all the same."""
+    extras = result.error.extras or {}
+    failed, partial = extras.get("failed", []), extras.get("partial", {})
+    not_run = partial.get("not_run", {}).get("count", 0)
+    told = f"{_count(len(failed), 'fragment calculation')} failed" + (f", {not_run} did not run" if not_run else "")
+    shown = [Text(told, style="bold red"), *(_kinds(plan, failed) if failed else ())]
+    return Group(*shown, *_exact(plan, partial.get("properties", {})), *_estimates(plan, partial.get("estimates", {})))
+
+
+def _kinds(plan: Plan, failed: Sequence[dict[str, str]]) -> list[RenderableType]:
+    """Failures that differ in nothing but numbers in one row."""
     kinds: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for entry in failed:
         model = model_of(plan, json.loads(entry["label"])[0])
@@ -154,8 +171,44 @@ def failures(plan: Plan, result: Any) -> RenderableType:
         table.add_row(Text(entries[0]["label"] + more), error_type, Text(message))
     rest = len(kinds) - _SHOWN_FAILURES
     tail = [Text(f"... and {rest} more kinds of failure")] if rest > 0 else []
-    told = Text("-o FILE writes every message in full.") if failed else Text("")
-    return Group(Text(f"{_count(len(failed), 'fragment calculation')} failed", style="bold red"), table, *tail, told)
+    return [table, *tail, Text("-o FILE writes every message in full.\n")]
+
+
+def _exact(plan: Plan, properties: dict[str, Any]) -> list[RenderableType]:
+    """What does not depend on what is missing."""
+    tables = [*_sums(plan, properties), *_gradients(plan, properties)]
+    return [Text("Exact: what is missing does not count in these.\n", style="bold green"), *tables] if tables else []
+
+
+def _estimates(plan: Plan, estimates: dict[str, Any]) -> list[RenderableType]:
+    """What is known of the sums that depend on what is missing, and why some have no bound."""
+    treatments = dict.fromkeys(row.bsse for row in plan.expansion.rows)
+    numbers = ["energy", *(name for name, shape in plan.properties.items() if not shape)]
+    tables = [_estimated(plan, estimates, bsse, name) for name in numbers for bsse in treatments]
+    shown = [table for table in tables if table.row_count]
+    told = list(dict.fromkeys(found["reason"] for found in estimates.values() if found["reason"]))
+    if any(found["bound"] is not None for found in estimates.values()):
+        told.append("The bound is no theorem: it takes increments to decay with distance.")
+    if not shown:
+        return []
+    heading = Text("Estimates: these depend on what is missing.\n", style="bold yellow")
+    legend = Text("An increment is what a set of fragments adds beyond its subsets.")
+    return [heading, *shown, legend, *map(Text, told), Text("")]
+
+
+def _estimated(plan: Plan, estimates: dict[str, Any], bsse: str, name: str) -> Table:
+    title = f"{'Energies' if name == 'energy' else name}, {_TREATMENTS.get(bsse, bsse)}"
+    table = _table("energy", "n-body", "unknown increments", "estimate / E_h", "+- E_h", "+- kJ/mol", title=title)
+    return _with_sums(table, plan, estimates, bsse, name, _estimate)
+
+
+def _estimate(found: dict[str, Any]) -> list[str]:
+    """How many increments are unknown, what the others add up to, and the bound."""
+    shares = f"{found['unknown']} of {found['of']}"
+    estimate = "-" if found["estimate"] is None else f"{found['estimate']:.8f}"
+    if found["bound"] is None:
+        return [shares, estimate, "-", "-"]
+    return [shares, estimate, f"{found['bound']:.8f}", f"{found['bound'] * qcel.constants.hartree2kJmol:.4f}"]
 
 
 def summary(report: RunReport) -> str:

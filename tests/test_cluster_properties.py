@@ -13,7 +13,7 @@ PAIR = '["(auto)", [1, 2], [1, 2]]'
 
 @pytest.fixture
 def _three_are_many(monkeypatch):
-    monkeypatch.setattr("mbexec.plugins.manybody.merging._MOST_CLUSTERS", 3)
+    monkeypatch.setattr("mbexec.plugins.manybody.sums._MOST_CLUSTERS", 3)
 
 
 @pytest.mark.parametrize("wanted", [{}, {"cluster_properties": "auto"}, {"cluster_properties": "all"}], ids=str)
