@@ -137,7 +137,7 @@ class Context:
     task_of
         The same of one task of N bodies, by N, where it differs.
     host
-        QCEngine's description of this host, on its way to another process; finding it out takes a second.
+        QCEngine's description of this host, on its way to another process: all of it if `bodies`, else what is known.
     """
 
     cluster: Cluster
