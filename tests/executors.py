@@ -428,6 +428,15 @@ class Childless(OneEach):
         process.join()
 
 
+class Leisurely(OneEach):
+    """Begins a task when its result is asked for, so that nothing runs when it is closed."""
+
+    @hookimpl
+    def submit_level(self, level, work):
+        for task in level:
+            yield from super().submit_level(iter([task]), work)
+
+
 class Late(OneEach):
     """Gives what it killed a result like any other."""
 

@@ -304,12 +304,40 @@ def covers(entry, message):
 
 
 def test_messages_stand_in_the_docs():
-    """Every message of mbexec has an entry on the page of errors, and every entry is a message."""
-    entries = [cells[0].strip("`") for cells in rows(DOCS / "errors.md") if re.fullmatch(r"`[^`]* [^`]*`", cells[0])]
+    """Every message of mbexec has an entry on the page of troubleshooting, and every entry is a message."""
+    entries = [
+        cells[0].strip("`") for cells in rows(DOCS / "troubleshooting.md") if re.fullmatch(r"`[^`]* [^`]*`", cells[0])
+    ]
     own = messages(ROOT / "mbexec")
     everyone = own | messages(ROOT / "plugins-contrib/mbexec-loky/src")
     assert [message for message in sorted(own) if not any(covers(entry, message) for entry in entries)] == []
     assert [entry for entry in entries if not any(covers(entry, message) for message in everyone)] == []
+
+
+def templates(folder):
+    """Templates of everything that the sources below a folder say."""
+    trees = (ast.parse(read(path)) for path in folder.glob("**/*.py"))
+    said = (
+        template(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)
+    )
+    return {text for text in said if len(re.findall(r"\w", text)) > 6}
+
+
+def begins(text, seen):
+    """Whether what one sees is the beginning of a template, its gaps filled in or not."""
+    parts = text.split("…")
+    beginnings = [parts[:count] for count in range(1, len(parts) + 1)]
+    worded = [each for each in beginnings if len(re.findall(r"\w", "".join(each))) > 6]
+    return text.startswith(seen) or any(re.fullmatch(".*".join(map(re.escape, each)), seen) for each in worded)
+
+
+def test_what_one_sees_is_what_is_printed():
+    """Every message among the symptoms is one that mbexec or a contributed distribution has words for."""
+    said = {text for folder in ("mbexec", "plugins-contrib") for text in templates(ROOT / folder)}
+    symptoms = read(DOCS / "troubleshooting.md").partition("\n## Installation\n")[2]
+    seen = [text.rstrip(" …") for text in re.findall(r"^`([^`]* [^`]*)`\n: ", symptoms, re.MULTILINE)]
+    assert len(seen) > 20
+    assert [each for each in seen if not any(begins(text, each) for text in said)] == []
 
 
 @pytest.mark.current

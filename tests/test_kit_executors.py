@@ -105,6 +105,10 @@ BREAKING = {
     "closing_kills": [
         (tried.Patient, "did not come to an end within 4 s"),
         (tried.Childless, "left a process that a task had started behind"),
+        (
+            tried.Leisurely,
+            "began none of 6 other tasks within 3 s after its first result, so there was nothing to kill",
+        ),
     ],
     "no_process_is_left": [(tried.Haunted, "left a worker behind, with the process id")],
 }
@@ -114,6 +118,7 @@ RULES = {rule.__name__: rule for rule in EXECUTOR_RULES}
 @pytest.fixture
 def _short_grace(monkeypatch):
     """What is left behind is told on sooner than on a slow machine of a stranger."""
+    monkeypatch.setattr(processes, "_BEGIN", 3.0)
     monkeypatch.setattr(processes, "_GRACE", 1.0)
     monkeypatch.setattr(processes, "_TIMEOUT", 3.0)
     monkeypatch.setattr(executors, "_STALLED", 2.0)
@@ -218,6 +223,17 @@ def test_a_rule_for_a_capability_is_skipped_without_it(capability):
     }[capability]
     with pytest.raises(unittest.SkipTest, match=f"^it does not declare {capability}$"):
         RULES[rule](tried.Serial)
+
+
+@pytest.mark.usefixtures("_short_grace")
+def test_what_runs_one_task_at_a_time_may_have_nothing_to_kill():
+    """The rule is skipped, and says why, where nothing runs while a result is looked at."""
+
+    class OneAtATime(tried.Leisurely):
+        max_workers = 1
+
+    with pytest.raises(unittest.SkipTest, match=r"^it runs one task at a time, and none while a result is looked at$"):
+        RULES["closing_kills"](OneAtATime)
 
 
 def test_interrupts_are_tried_in_the_main_thread_only():

@@ -8,7 +8,6 @@ import pytest
 import mbexec
 from mbexec import ConfigError, ProgramError, TaskError
 from mbexec.core.engine import make_plan, read_job
-from mbexec.core.host import describe_host
 from mbexec.core.limits import limited_threads
 from mbexec.core.prepare import context_of
 from mbexec.core.program import Programs, run_task
@@ -150,32 +149,6 @@ def test_runs_at_once_share_their_thread_limits(monkeypatch):
     assert os.environ["OMP_NUM_THREADS"] == "2"
     second.__exit__(None, None, None)
     assert "OMP_NUM_THREADS" not in os.environ
-
-
-@pytest.mark.parametrize("left", [None, {}, {"hostname": "half", "memory": 1.0}], ids=["none", "empty", "half"])
-def test_qcengines_host_description_is_made_whole(left, monkeypatch):
-    """One that another call left half filled is made anew."""
-    from qcengine import config
-
-    monkeypatch.setattr(config, "_global_values", left)
-    describe_host()
-    assert {"ncores", "memory", "cpu_brand", "username"} <= config._global_values.keys()
-    assert config._global_values["hostname"] != "half"
-
-
-def test_an_interrupted_host_description_leaves_nothing_behind(monkeypatch):
-    """The interrupt goes on, and the next call starts afresh."""
-    from qcengine import config
-
-    def interrupted():
-        config._global_values = {"hostname": "half"}
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(config, "_global_values", None)
-    monkeypatch.setattr(config, "get_global", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        describe_host()
-    assert config._global_values is None
 
 
 def test_a_result_says_where_and_how_long():

@@ -146,7 +146,7 @@ class Context:
     alternatives
         How many alternatives the executor has.
     host
-        QCEngine's description of this host, on its way to another process; finding it out takes a second.
+        QCEngine's description of this host, on its way to another process: all of it if `bodies`, else what is known.
     """
 
     cluster: Cluster

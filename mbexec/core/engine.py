@@ -16,7 +16,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from mbexec.core.config import Layer, layers, read_config
-from mbexec.core.host import node_settings
+from mbexec.core.host import ask_early, node_settings
 from mbexec.core.loop import Run
 from mbexec.core.manager import find_plugin, host
 from mbexec.core.metrics import RunReport
@@ -130,6 +130,8 @@ def read_job(
     sources = layers(job, settings, defaults)
     if to_run:
         _start_executor(sources)
+        if _wants_bodies(qcschema, sources):
+            ask_early()
     from mbexec.core.schema import many_body_input
 
     folder = Path(spec).parent if isinstance(spec, (str, Path)) else Path.cwd()
@@ -143,6 +145,16 @@ def _start_executor(sources: Sequence[Layer]) -> None:
         names = [layer.tables["run"]["executor"] for layer in sources if "executor" in layer.tables.get("run", {})]
         executor = find_plugin(names[-1], "executor") if names else None
         getattr(executor, "start", lambda: None)()
+
+
+def _wants_bodies(qcschema: Any, sources: Sequence[Layer]) -> bool:
+    """Whether whole results are wanted, as far as can be seen before the input is read."""
+    given = [
+        layer.tables["mbe"]["cluster_results"] for layer in sources if "cluster_results" in layer.tables.get("mbe", {})
+    ]
+    with suppress(Exception):  # the input is a job file, or wrong, which is said when it is read
+        given.insert(0, qcschema["specification"]["protocols"]["cluster_results"])
+    return given[-1:] == ["all"]
 
 
 def make_plan(spec: ManyBodyInput, config: RunConfig) -> Plan:

@@ -76,8 +76,7 @@ class Programs:
             names = {spec.program.lower() for spec in self.context.specifications.values()}
             self._harnesses = {name: find_harness(name, self.context.harnesses.get(name)) for name in sorted(names)}
             engine = [h for h in self._harnesses.values() if is_engine(h)]
-            foreign = any(name not in self.context.harnesses for name in names)
-            if engine and (foreign or self.context.bodies or self.context.host):
+            if engine:
                 describe_host(self.context.host)
             everyone = [(0, self.context.task), *self.context.task_of.items()]
             self._configs = {nbody: self._config(task, bool(engine)) for nbody, task in everyone}
@@ -89,13 +88,22 @@ class Programs:
         return task_config(task) if engine else task
 
     def portable(self) -> Context:
-        """The context with what only this process has: harnesses registered with QCEngine at run time, and its host."""
+        """The context with what only this process has: harnesses registered with QCEngine at run time, and its host.
+
+        Whole results, and perhaps harnesses that we don't know, ask for the processor, which takes a second to find
+        out: once here, not in each worker.
+        """
         engine = {name: harness for name, harness in self._harnesses.items() if is_engine(harness)}
         if not engine:
             return self.context
-        registered = {name: h for name, h in engine.items() if not type(h).__module__.startswith("qcengine.")}
+        registered = {
+            name: harness
+            for name, harness in engine.items()
+            if name not in self.context.harnesses and not type(harness).__module__.startswith("qcengine.")
+        }
         harnesses = {**registered, **self.context.harnesses}
-        return evolve(self.context, harnesses=harnesses, host=host_description())
+        found = host_description(complete=self.context.bodies or bool(registered))
+        return evolve(self.context, harnesses=harnesses, host=found)
 
     def run(self, task: Task, alternative: int = 0) -> dict[str, Any]:
         """What came of one task, with the model chemistry as given, up its ladder, or with an alternative to it.
