@@ -58,11 +58,16 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _place(given: str | bool) -> Path | bool:
+    """Of a store; False for none. Options that share a name convert what either was given."""
+    return given if isinstance(given, bool) else Path(given)
+
+
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the store."""
     for option in (
-        click.option("--no-store", "store", flag_value=False, default=None, help="Keep no results."),
-        click.option("--store", type=click.Path(path_type=Path), metavar="PATH",
+        click.option("--no-store", "store", type=_place, flag_value=False, default=None, help="Keep no results."),
+        click.option("--store", type=_place, metavar="PATH",
                      help="The file that results are kept in and taken from; otherwise JOB.store, beside the job."),
     ):  # fmt: skip
         command = option(command)

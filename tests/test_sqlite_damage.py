@@ -1,0 +1,208 @@
+"""A damaged store never gives a wrong number; what can be read of it is saved, and the rest can be kept again."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+import mbexec
+from mbexec import ConfigError
+from mbexec.plugins.sqlite import Sqlite
+from mbexec.plugins.sqlite.salvage import readable_rows
+from tests.stores import asked, bits, check, events, fill, keep, made
+from tests.systems import argon, job
+
+COUNT = 120
+GIVEN = made(COUNT)
+EVERY = set(range(COUNT))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "job.store"
+
+
+def contents(*, crashed):
+    """File and log of a store as it is left by a run, or by one that was killed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.store"
+        fill(path, COUNT // 2)
+        with Sqlite(path) as store:
+            keep(store, *GIVEN)
+            if crashed:
+                return {"": path.read_bytes(), "-wal": Path(f"{path}-wal").read_bytes()}
+        return {"": path.read_bytes()}
+
+
+WHOLE = {"closed": contents(crashed=False), "killed": contents(crashed=True)}
+
+
+def flipped(data, places):
+    data = bytearray(data)
+    for place in places:
+        bit = int(place * 8 * len(data))
+        data[bit // 8] ^= 1 << bit % 8
+    return bytes(data)
+
+
+def survivors(path):
+    """How many results are given, all of them right; then the others are kept again, and all are there."""
+    with Sqlite(path, patience=0.5) as store:
+        found = check(store, *GIVEN)
+        keep(store, *[[part[index] for index in sorted(EVERY - found)] for part in GIVEN])
+        assert not store._held
+    with Sqlite(path, patience=0.5) as store:
+        again = check(store, *GIVEN)
+        keep(store, *[[part[index] for index in sorted(EVERY - again)] for part in GIVEN])
+    with Sqlite(path, patience=0.5) as store:
+        assert check(store, *GIVEN) == EVERY
+    return len(found)
+
+
+flips = given(
+    state=st.sampled_from(sorted(WHOLE)), places=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=8)
+)
+
+
+@settings(max_examples=50, deadline=None)
+@flips
+def test_flipped_bits_never_give_a_wrong_number(state, places):
+    """Anywhere in the file, and in the log of a run that was killed."""
+    flip(state, places)
+
+
+@pytest.mark.nightly
+@settings(max_examples=3000, deadline=None)
+@flips
+def test_many_flipped_bits_never_give_a_wrong_number(state, places):
+    """The same for longer."""
+    flip(state, places)
+
+
+def flip(state, places):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.store"
+        for place, (suffix, data) in enumerate(WHOLE[state].items()):
+            Path(f"{path}{suffix}").write_bytes(flipped(data, places[place :: len(WHOLE[state])]))
+        survivors(path)
+
+
+@pytest.mark.parametrize("state", WHOLE)
+def test_flipped_bits_of_the_header(state, tmp_path):
+    """One by one, of the hundred bytes without which SQLite reads nothing."""
+    for bit in range(0, 800, 11):
+        path = tmp_path / f"{bit}.store"
+        data = bytearray(WHOLE[state][""])
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        if "-wal" in WHOLE[state]:
+            Path(f"{path}-wal").write_bytes(WHOLE[state]["-wal"])
+        assert survivors(path) >= COUNT // 2
+
+
+@pytest.mark.parametrize("state", WHOLE)
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_cut_off_anywhere(state, suffix, tmp_path):
+    """What stands before the cut is saved, and a line says where the rest is."""
+    whole = WHOLE[state]
+    size = len(whole.get(suffix, b""))
+    for place, length in enumerate([1, 71, 72, *range(0, size, max(1, size // 20))]):
+        path = tmp_path / f"{place}.store"
+        for name, data in whole.items():
+            Path(f"{path}{name}").write_bytes(data[:length] if name == suffix else data)
+        if 0 < length < 72 and (suffix, state) == ("", "closed"):  # nobody can say what it was
+            with pytest.raises(ConfigError, match="is no store of mbexec, and is left as it is"):
+                survivors(path)
+        else:
+            survivors(path)
+
+
+def test_a_damaged_row_is_run_again(path):
+    """The run goes on, says so, and ends with the right result; the next one reuses everything."""
+    tables = job(argon(4), run={"executor": "serial"})
+    expected = mbexec.run(tables).result.return_result
+    mbexec.run(tables, store=path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE results SET energy = energy + 1, numbers = zeroblob(8) WHERE frag = '[2, 3]'")
+    connection.commit()
+    connection.close()
+    with capture_logs() as logs:
+        found = mbexec.run(tables, store=path)
+    assert found.result.return_result == expected
+    assert sum(level.executed for level in found.report.levels) == 1
+    assert events(logs, "results_damaged")[0]["labels"] == ['["(auto)", [2, 3], [2, 3]]']
+    assert sum(level.executed for level in mbexec.run(tables, store=path).report.levels) == 0
+
+
+def test_what_is_readable_is_saved_and_the_rest_set_aside(path):
+    """Under a name that is told, log included; a second time under another."""
+    main, log = (flipped(WHOLE["killed"][suffix], [0.0]) for suffix in ("", "-wal"))
+    for number in (1, 2):
+        path.write_bytes(main)
+        Path(f"{path}-wal").write_bytes(log)
+        with capture_logs() as logs, Sqlite(path) as store:
+            assert check(store, *GIVEN) == EVERY
+        aside = Path(f"{path}.damaged-{number}")
+        (told,) = events(logs, "store_damaged")
+        assert (told["set_aside"], told["saved"], told["path"]) == (str(aside), COUNT, str(path))
+        assert (aside.read_bytes(), Path(f"{aside}-wal").read_bytes()) == (main, log)
+    assert asked(path, "PRAGMA integrity_check") == [("ok",)]
+    assert not list(path.parent.glob(".*"))
+
+
+def test_damage_that_is_found_while_a_run_goes_on(path):
+    """The store is mended on the spot, and what is kept then is there afterwards."""
+    tasks, keys, results = fill(path, 400)
+    with capture_logs() as logs, Sqlite(path) as store:
+        with path.open("r+b") as file:
+            for start in range(8192, path.stat().st_size, 4096):
+                file.seek(start)
+                file.write(os.urandom(8))
+        found = check(store, tasks, keys, results)
+        keep(store, tasks, keys, results)
+    assert found < set(range(400))
+    assert events(logs, "store_damaged")
+    with Sqlite(path) as store:
+        assert check(store, tasks, keys, results) == set(range(400))
+
+
+def test_a_store_that_another_process_has_mended(path):
+    """Whoever comes second takes what the first one made."""
+    fill(path, 50)
+    with Sqlite(path) as first, Sqlite(path) as second:
+        path.write_bytes(flipped(path.read_bytes(), [0.0]))
+        for store in (first, second):
+            store._close()
+            keep(store, *made(60))
+    assert len(list(path.parent.glob("job.store.damaged-?"))) == 1
+    assert asked(path, "SELECT count(*) FROM results") == [(60,)]
+
+
+@pytest.mark.parametrize("size", [10, 300, 5000])
+def test_rows_of_any_length_are_read(path, size):
+    """Also those that fill several pages."""
+    tasks, keys, results = made(20)
+    for result in results:
+        object.__setattr__(result, "body", os.urandom(size))
+    with Sqlite(path) as store:
+        keep(store, tasks, keys, results)
+    assert {row[0] for row in readable_rows(path)} == set(keys)
+    path.write_bytes(flipped(path.read_bytes(), [0.0]))
+    with Sqlite(path) as store:
+        assert [bits(result) for result in store.recall_results(tasks, keys)] == [bits(result) for result in results]
+
+
+def test_what_was_deleted_does_not_come_back(path):
+    """Somebody found a result to be wrong and removed it."""
+    fill(path, 50)
+    with Sqlite(path) as store:
+        store._database.connection.execute("DELETE FROM results WHERE nbody = 2 AND frag < '[1, 3]'")
+    left = {key for (key,) in asked(path, "SELECT key FROM results")}
+    assert {row[0] for row in readable_rows(path)} == left
