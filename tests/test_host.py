@@ -15,8 +15,9 @@ from qcengine import config
 
 import mbexec
 from mbexec.core import engine, host
-from mbexec.core.engine import _context, make_plan, read_job
+from mbexec.core.engine import make_plan, read_job
 from mbexec.core.host import ask_early, describe_host, host_description, node_settings, task_config
+from mbexec.core.prepare import context_of
 from mbexec.core.program import Programs
 from mbexec.core.settings import TaskSettings
 from tests.programs import Toy
@@ -229,7 +230,7 @@ def test_who_asks_early(spec, settings, early, monkeypatch):
 
 def context_of(**mbe):
     spec, read = read_job(job(argon(2), program={"program": "toy", "method": "lj"}, **mbe), {})
-    return _context(make_plan(spec, read), read)
+    return context_of(make_plan(spec, read), read)
 
 
 @pytest.mark.parametrize(
