@@ -228,7 +228,7 @@ def test_who_asks_early(spec, settings, early, monkeypatch):
     assert seen == [True] * early
 
 
-def context_of(**mbe):
+def context(**mbe):
     spec, read = read_job(job(argon(2), program={"program": "toy", "method": "lj"}, **mbe), {})
     return context_of(make_plan(spec, read), read)
 
@@ -247,7 +247,7 @@ def test_what_workers_are_told_of_the_host(module, mbe, complete, asked, monkeyp
 
     Theirs.__module__ = module
     monkeypatch.setitem(programs, "toy", Theirs())
-    sent = Programs(context_of(**mbe)).portable()
+    sent = Programs(context(**mbe)).portable()
     assert ("cpu_brand" in sent.host) == complete
     assert asked.times == complete
 
