@@ -113,8 +113,8 @@ def test_other_errors_are_not_tried_again(tmp_path, error_type):
 def test_attempts_wait_longer_and_longer(monkeypatch, tmp_path):
     """Half a second, one, two: what was wrong may have passed by then."""
     waited = []
+    monkeypatch.setattr(program.Programs, "_rest", lambda self, seconds: waited.append(seconds))
     monkeypatch.setattr(program, "_BACKOFF", 0.5)
-    monkeypatch.setattr(program.time, "sleep", waited.append)
     assert mbexec.run(
         tables(tmp_path, *["random_error"] * 3, nfr=2), executor="serial", **{"task.retries": 3}
     ).result.success
@@ -251,7 +251,7 @@ HUNGRY = """
 import subprocess, sys
 from mbexec.core.potential import ModelPotential
 
-EAT = "import time; x = bytearray(500_000_000); x[::4096] = b'1' * len(x[::4096]); time.sleep(0.5)"
+EAT = "import time; x = bytearray(500_000_000); x[::4096] = b'1' * len(x[::4096]); time.sleep(3)"
 
 class Hungry(ModelPotential):
     name = "hungry"

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+_TWICE = "It was run twice, the second time with no other fragment beside it, and failed both times."
+
 
 @define(eq=False)
 class Run:
@@ -76,7 +78,8 @@ class Run:
     def computed(self, order: NDArray[np.int64]) -> Generator[TaskResult, None, None]:
         """Results of the tasks at these places of the plan, computed whatever a store knows, and merged by nobody."""
         self._stored = None
-        return self._run(order, self.ready.work, again=False)
+        yield from self._run(order, self.ready.work, again=True)
+        yield from self._again.values()
 
     def _merged(self) -> ManyBodyResult | FailedOperation:
         from qcelemental.models.v2 import FailedOperation
@@ -130,7 +133,7 @@ class Run:
                 if again and result.error is not None and result.error.error_type == "random_error":
                     self._again[task.index] = result
                 else:
-                    yield self._taken(task, result)
+                    yield self._taken(task, result if again or result.error is None else result.noted(_TWICE))
                 yield from self._late()
         yield from self._late()
         if lost := level.unfinished():

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Programs", "run_task"]
 
 _BACKOFF = 0.5  # s, twice as long after each further random_error
+_NAP = 0.2  # s
 _SHAPES = {"energy": 0, "gradient": 1, "hessian": 2}
 _lock = threading.RLock()
 
@@ -214,11 +215,18 @@ class Programs:
         retries = 0
         outcome = _call(harness, request, config)
         while outcome.error and outcome.error.error_type == "random_error" and retries < config.retries:
-            time.sleep(_BACKOFF * 2**retries)
+            self._rest(_BACKOFF * 2**retries)
             retries += 1
-            self._tell_of_retry()
             outcome = _call(harness, request, config)
         return outcome, retries
+
+    def _rest(self, seconds: float) -> None:
+        """Wait before another attempt; whoever looks at the clock is told that none is running meanwhile."""
+        end = time.monotonic() + seconds
+        self._tell_of_retry()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _NAP))
+            self._tell_of_retry()
 
     def _tell_of_retry(self) -> None:
         if self.on_retry is not None:

@@ -88,7 +88,7 @@ def a_dead_worker_is_not_waited_for(make: Make, gate: Path) -> None:
 @rule(
     "executor",
     "only the task that a dead worker ran gets an error",
-    "Run the tasks that the dead worker had not done again, and the suspect alone.",
+    "Send the tasks that the dead worker had not done to another; the one that it ran gets an error.",
 )
 def a_dead_worker_costs_its_task_alone(make: Make, gate: Path) -> None:
     """When a worker is killed its task gives a result with an error, and all others are as they should be."""

@@ -24,17 +24,19 @@ def test_a_deadly_fragment_fails_alone(deed, toys, events):
     assert toys.starts()["[2, 4]"] == 2
     assert sum(toys.starts().values()) == len(found.plan) + 1
     assert toys.lines()[-1][0] == "[2, 4]"
-    assert [event["again"] for event in events if event["event"] == "worker_died"] == [True, False]
+    assert [event["event"] for event in events] == [
+        "worker_died",
+        "fragments_run_again",
+        "worker_died",
+        "fragment_note",
+    ]
 
 
 def test_the_message_says_how_the_worker_died(toys):
-    """The signal by its name, and that it was tried twice."""
+    """The signal by its name."""
     (failed,) = failures(mbexec.run(toys.job({"[0, 1]": "die"}))).values()
     assert failed["error_type"] == "random_error"
-    assert failed["error_message"] == (
-        "The worker process that ran this fragment was killed by signal 11 (SIGSEGV). "
-        "The same happened before, with other fragments beside it; so it was not tried a third time."
-    )
+    assert failed["error_message"] == "The worker process that ran this fragment was killed by signal 11 (SIGSEGV)."
 
 
 def test_exit_codes_in_words():
@@ -89,17 +91,17 @@ def test_an_interrupt_kills_what_runs(toys, monkeypatch):
     """Nothing that a worker started outlives it."""
     from mbexec.core.loop import Run
 
-    def interrupted(self, level, result):
+    def interrupted(self, task, result):
         assert soon(lambda: toys.left.exists() and len(toys.left.read_text().split()) == 2)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "_kept", interrupted)
+    monkeypatch.setattr(Run, "_taken", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mbexec.run(toys.job({"[0, 1]": "hang"}))
     assert toys.orphans() == scratch() == []
 
 
-def test_suspects_are_not_tried_again_when_the_run_is_being_stopped(toys, events):
+def test_nothing_is_run_again_when_the_run_is_being_stopped(toys, events):
     """Nothing new is started: a fragment that killed its worker before is then a failed one."""
     from mbexec.core.engine import execute, read_job
 
@@ -136,5 +138,5 @@ def test_no_worker_is_started_for_a_run_that_is_being_stopped(toys, monkeypatch,
     threading.Thread(target=kill).start()
     found = execute(spec, config, stop)
     assert found.report.failed == len(started) == 2
-    assert [event["again"] for event in events if event["event"] == "worker_died"] == [False, False]
+    assert [event["event"] for event in events] == ["worker_died", "worker_died"]
     assert toys.orphans() == scratch() == []

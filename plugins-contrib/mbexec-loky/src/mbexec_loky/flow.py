@@ -69,8 +69,6 @@ class Flow:
     _poll: Any = field(factory=poll, init=False)
     _watched: dict[int, _Seat] = field(factory=dict, init=False)
     _again: deque[Task] = field(factory=deque, init=False)
-    _suspects: deque[tuple[Task, TaskError]] = field(factory=deque, init=False)
-    _tried: set[int] = field(factory=set, init=False)
     _pulled: int = field(default=0, init=False)
     _typical: float = field(default=0.0, init=False)
     _window: int = field(default=1, init=False)
@@ -86,7 +84,6 @@ class Flow:
                 for seat in list(self._seats):
                     self._feed(seat)
                 yield from came  # workers have their next tasks by then, however long the caller takes over these
-                yield from self._given_up()
                 if self._is_done():
                     return
                 came = list(self._heard())
@@ -94,7 +91,7 @@ class Flow:
             self._leave()
 
     def _is_done(self) -> bool:
-        pending = self._again or self._suspects or any(seat.tasks for seat in self._seats)
+        pending = self._again or any(seat.tasks for seat in self._seats)
         return not pending and (self.level.draining or self._pulled == len(self.level))
 
     def _seat(self) -> None:
@@ -130,7 +127,7 @@ class Flow:
         if len(seat.tasks) > window // 2:
             return
         if self._is_worn(seat):
-            if not seat.tasks and (left or self._again or self._suspects):
+            if not seat.tasks and (left or self._again):
                 self._replace(seat)
             return
         room = window - len(seat.tasks)
@@ -140,16 +137,11 @@ class Flow:
             self._send(seat, tasks)
 
     def _next(self, most: int) -> list[Task]:
-        """Tasks to send: innocent ones of a dead worker, then new ones, and in the end the suspects one by one."""
+        """Tasks to send: innocent ones of a dead worker, then new ones."""
         tasks = [self._again.popleft() for _ in range(min(most, len(self._again)))]
         pulled = list(islice(self.level, most - len(tasks)))
         self._pulled += len(pulled)
-        tasks += pulled
-        if tasks or self.level.draining:
-            return tasks
-        if self._suspects and not any(seat.tasks for seat in self._seats):
-            tasks.append(self._suspects.popleft()[0])
-        return tasks
+        return tasks + pulled
 
     def _send(self, seat: _Seat, tasks: list[Task]) -> None:
         if not seat.tasks:
@@ -244,7 +236,7 @@ class Flow:
         self._unseat(seat)
         code = discard(seat.slot)
         if seat.tasks and not (late and seat.tasks[0] is not running):
-            yield from self._blamed(seat, seat.tasks.popleft(), code, said, late)
+            yield self._blamed(seat, seat.tasks.popleft(), code, said, late)
         elif not seat.ready:
             self._false_starts += 1
             if self._false_starts > _MOST_FALSE_STARTS:
@@ -257,37 +249,28 @@ class Flow:
         if self._again or not (self.level.draining or self._is_done()):
             self._seat()
 
-    def _blamed(self, seat: _Seat, task: Task, code: int | None, said: str, late: bool) -> Iterator[TaskResult]:
-        """What comes of the task that a worker died over: another attempt, without neighbours, or a failure."""
+    def _blamed(self, seat: _Seat, task: Task, code: int | None, said: str, late: bool) -> TaskResult:
+        """What comes of the task that a worker died over: a failure, random unless it took too long."""
         if late:
             timeout = self.work.settings(task).timeout
             what = f"This fragment took longer than task.timeout = {timeout:g} s and was killed."
-            event, again = "fragment_killed", False
         else:
             what = f"The worker process that ran this fragment {ending(code)}."
-            event, again = "worker_died", not (task.index in self._tried or self.level.draining)
         structlog.get_logger("mbexec").warning(
-            event, label=task.label, pid=seat.slot.pid, why=what, said=said, innocent=len(seat.tasks), again=again
+            "fragment_killed" if late else "worker_died",
+            label=task.label,
+            pid=seat.slot.pid,
+            why=what,
+            said=said,
+            innocent=len(seat.tasks),
         )
-        if again:
-            self._tried.add(task.index)
-            self._suspects.append((task, TaskError("random_error", what)))
-            return
-        if task.index in self._tried and not late:
-            what += " The same happened before, with other fragments beside it; so it was not tried a third time."
         if said:
             what += f" The last that it printed:\n{said}"
         now = time.time()
-        yield TaskResult(
+        return TaskResult(
             index=task.index,
             error=TaskError("resource_error" if late else "random_error", what),
             started=now - (time.monotonic() - seat.since),
             ended=now,
             worker=f"{socket.gethostname()}:{seat.slot.pid}:{seat.slot.pid}",
         )
-
-    def _given_up(self) -> Iterator[TaskResult]:
-        """Suspects are not tried again when nothing new is to start."""
-        while self.level.draining and self._suspects:
-            task, error = self._suspects.popleft()
-            yield TaskResult(index=task.index, error=error, started=time.time(), ended=time.time())
