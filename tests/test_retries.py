@@ -134,6 +134,8 @@ def test_a_fragment_climbs_its_ladder(tmp_path, executor):
     assert sorted(rungs) == ["0", "0", "0", "1", "2"]
     (note,) = [log["note"] for log in logs if log["event"] == "fragment_note"]
     changed = {"folder": str(tmp_path), "fails": ["convergence_error"] * 2, "rung": 2}
+    ((label, said),) = found.result.extras["mbexec"]["notes"].items()
+    assert (label, said) == ('["(auto)", [1, 2], [1, 2]]', [note])
     assert note == f"It did not converge as given, but on rung 2 of its ladder, with {changed!r}."
 
 

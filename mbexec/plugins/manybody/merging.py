@@ -76,9 +76,16 @@ def _result(plan: Plan, sums: Sums) -> ManyBodyResult:
         provenance={"creator": "mbexec", "version": version("mbexec"), "routine": "mbexec.plugins.manybody"},
         return_result=returned[driver],
         stdout=_table(plan, sums),
-        extras={"mbexec": {"properties": further}} if further else {},
+        extras=_extras(plan, sums, further),
         success=True,
     )
+
+
+def _extras(plan: Plan, sums: Sums, properties: dict[str, Any]) -> dict[str, Any]:
+    """What QCSchema has no word for: sums of further properties, and what is to be known of single calculations."""
+    notes = {plan[i].label: list(said) for i, said in sorted(sums.notes.items())}
+    own = {name: value for name, value in (("properties", properties), ("notes", notes)) if value}
+    return {"mbexec": own} if own else {}
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

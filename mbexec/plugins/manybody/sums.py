@@ -75,6 +75,7 @@ class Sums:
     arrays: dict[str, ArraySum] = field(init=False)
     errors: dict[int, TaskError] = field(factory=dict)
     bodies: dict[int, bytes] = field(factory=dict)
+    notes: dict[int, tuple[str, ...]] = field(factory=dict)
     clusters: dict[int, Mapping[str, Any]] | None = field(init=False)
     _waiting: list[tuple[int, Mapping[str, Any]]] = field(factory=list)
     _count: int = 0
@@ -111,6 +112,8 @@ class Sums:
         self.done[result.index] = True
         for name, kept in self.fixed.items():
             kept[result.index] = result.values[name]
+        if result.notes:
+            self.notes[result.index] = result.notes
         if result.body is not None:
             self.bodies[result.index] = result.body
         for name in [name for name in self.arrays if name not in result.values]:
