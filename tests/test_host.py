@@ -133,7 +133,7 @@ def test_the_name_of_the_processor(answer, brand, asked, monkeypatch):
 @pytest.mark.parametrize(
     ("granted", "physical", "ncores"), [(8, 4, 4), (8, None, 8), (3, 4, 3)], ids=["all", "unknown", "granted"]
 )
-def test_cores_as_qcengine_counts_them(granted, physical, ncores, monkeypatch):
+def test_cores_as_qcengine_counts_them(granted, physical, ncores, asked, monkeypatch):
     """Hyperthreads don't count, unless the process has been given some cores of them all."""
     import psutil
 
@@ -146,6 +146,20 @@ def test_cores_as_qcengine_counts_them(granted, physical, ncores, monkeypatch):
         prepare()
         found.append(config.get_global("ncores"))
     assert found == [ncores, ncores]
+
+
+def test_cores_where_a_process_is_granted_none_in_particular(asked, monkeypatch):
+    """As QCEngine does elsewhere than on Linux: those that there are."""
+    import psutil
+
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delattr(psutil.Process, "cpu_affinity")
+    found = []
+    for prepare in (describe_host, lambda: None):
+        monkeypatch.setattr(config, "_global_values", None)
+        prepare()
+        found.append(config.get_global("ncores"))
+    assert found[0] == found[1]
 
 
 def test_what_another_process_of_this_host_has_found(asked):

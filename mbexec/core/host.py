@@ -49,12 +49,14 @@ class _Processor:
 
 
 _processor = _Processor()
-os.register_at_fork(after_in_child=_processor.forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_processor.forget)
 
 
 def _ncores() -> int:
     """Cores as QCEngine counts them: those granted; if that is all there are, hyperthreads don't count."""
-    granted, everyone, physical = len(os.sched_getaffinity(0)), psutil.cpu_count(), psutil.cpu_count(logical=False)
+    everyone, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False)
+    granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everyone
     return physical if granted == everyone and physical else granted
 
 
