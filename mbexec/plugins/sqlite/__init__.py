@@ -131,7 +131,7 @@ class Sqlite:
                 mend(self.path, patience, str(error))
                 return do(self._opened(patience))
         except (ConfigError, sqlite3.Error, OSError) as error:
-            raise _Trouble(why(error, patience)) from error
+            raise _Trouble(why(self.path, error, patience)) from error
 
     def _opened(self, patience: float) -> Database:
         if self._database is None:
