@@ -17,7 +17,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -64,6 +64,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 TIMES = st.floats(0.0, 1e10)
 
 
+@settings(deadline=None)
 @given(
     values=st.dictionaries(st.sampled_from(["energy", "gradient", "dipole"]), st.one_of(FLOATS, ARRAYS)).filter(
         lambda values: isinstance(values.get("energy", 0.0), float)
@@ -84,6 +85,7 @@ def test_a_result_comes_back_to_the_last_bit(values, error, times, body, notes, 
     assert [type(value) for value in back.values.values()] == [type(value) for value in values.values()]
 
 
+@settings(deadline=None)
 @given(result=st.builds(TaskResult, st.just(3), st.fixed_dictionaries({"energy": FLOATS})))
 def test_numbers_survive_the_file(result, tmp_path_factory):
     """Also those that SQLite knows no difference between, such as 0.0 and -0.0, 1 and 1.0."""
@@ -240,9 +242,9 @@ def test_settings_that_are_none(tables, table):
 # Where it may be
 
 
-def refused(path, **settings):
+def refused(path):
     """What is said of a store that can't be opened."""
-    with pytest.raises(ConfigError) as error, Sqlite(path, **settings):
+    with pytest.raises(ConfigError) as error, Sqlite(path):
         pass
     return str(error.value)
 

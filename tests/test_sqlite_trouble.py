@@ -134,8 +134,8 @@ def test_a_damaged_store_on_a_full_disk(disk):
     with pytest.raises(ConfigError) as error, Sqlite(path):
         pass
     assert str(error.value) == (
-        f"The store {path} is damaged, and what can be read of it can't be written to a new file: database or disk is "
-        "full. Mend that, give the store another name, or run without one."
+        f"The store {path} is damaged, and what can be read of it can't be written to a new file: the disk is full. "
+        "Mend that, give the store another name, or run without one."
     )
     assert path.read_bytes() == damaged
     ballast.unlink()
