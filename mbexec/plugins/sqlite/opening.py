@@ -76,13 +76,13 @@ def _check_place(path: Path) -> None:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a file is a store with a header that SQLite can't read; ConfigError if it is no store of ours at all."""
+    """Whether a file is a store in spite of its header; ConfigError if it is no store of ours at all."""
     told = _told(path)
-    if told == (APPLICATION, FORMAT):
-        return False
+    if told == (APPLICATION, FORMAT) or (told is None and begins_as_store(path)):
+        return False  # if anything else is wrong with it, that shows when it is opened
     if path.stat().st_size == 0:
         return log_of(path).exists() and log_of(path).stat().st_size > 0
-    if (told is None and begins_as_store(path)) or next(readable_rows(path, _LOOKED_AT), None) is not None:
+    if next(readable_rows(path, _LOOKED_AT), None) is not None:
         return True
     if told is not None and told[0] == APPLICATION and told[1] > FORMAT:
         raise ConfigError(
@@ -95,17 +95,19 @@ def _is_damaged(path: Path) -> bool:
 
 
 def _told(path: Path) -> tuple[int, int] | None:
-    """Application and version in the header of an SQLite file; None if SQLite can't read it. Nothing is written."""
-    for way in ("immutable=1", "mode=ro"):  # the first may come upon another process that is writing
-        try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True)) as connection:
-                (application,) = connection.execute("PRAGMA application_id").fetchone()
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                return application, version
-        except sqlite3.Error as error:
-            if not is_damage(error) and not has_odd_header(path):
-                raise
-    return None
+    """Application and version in the header of an SQLite file; None if SQLite can't read it. Nothing is written.
+
+    SQLite reads the header, since closing a file that we had opened would end all locks that this process has on it.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        if not is_damage(error) and not has_odd_header(path):
+            raise
+        return None
+    return application, version
 
 
 def _opened(path: Path, patience: float, *, shared: bool) -> Database:
