@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
+import sys
 import time
+from contextlib import closing
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,6 +16,7 @@ import mbexec
 from mbexec import ConfigError, hookimpl
 from mbexec.plugins import sqlite
 from mbexec.plugins.sqlite import Sqlite
+from mbexec.plugins.sqlite.rows import written
 from tests.stores import asked, check, events, fill, keep, locked, made
 from tests.systems import argon, job
 
@@ -221,6 +225,43 @@ def test_a_store_that_is_locked_from_the_beginning(path, monkeypatch):
     )
 
 
+def test_a_locked_store_is_described(path, monkeypatch):
+    """As far as can be."""
+    monkeypatch.setattr(sqlite.opening, "network", lambda path: "nfs4")
+    fill(path, 10)
+    with Sqlite(path, patience=0.1) as store:
+        assert store.describe() == f"{path}: 10 results, 2 of them failures"
+        with locked(path):
+            assert store.describe() == f"{path}: another process held it locked for more than 0.1 s"
+
+
+def test_a_store_that_somebody_is_reading_keeps_its_journal(path, monkeypatch):
+    """It is changed when nobody is."""
+    monkeypatch.setattr(sqlite.opening, "network", lambda path: "nfs4")
+    fill(path, 10)
+    monkeypatch.undo()
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM results").fetchone()
+        with Sqlite(path, patience=0.1) as store:
+            assert check(store, *made(10)) == set(range(10))
+        assert asked(path, "PRAGMA journal_mode") == [("delete",)]
+    with Sqlite(path):
+        assert asked(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_rows_are_written_together_or_not_at_all(path):
+    """One that can't be written leaves none of the others behind."""
+    tasks, keys, results = made(2)
+    rows = [written(*each) for each in zip(tasks, keys, results, strict=True)]
+    with Sqlite(path) as store:
+        with pytest.raises(sqlite3.Error):
+            store._database.add([rows[0], ("too", "short")])
+        assert store._database.count() == (0, 0)
+        store._database.add(rows)
+        assert store._database.count() == (2, 0)
+
+
 def test_a_locked_store_is_not_read_where_there_is_no_log(path, monkeypatch):
     """The fragments are run, as if it knew none of them."""
     monkeypatch.setattr(sqlite.opening, "network", lambda path: "nfs4")
@@ -258,8 +299,6 @@ print(found.result.return_result.hex())
 @pytest.mark.parametrize("executor", ["serial", "threads", "loky"])
 def test_two_processes_share_a_store(path, tmp_path, executor):
     """Both finish with the right results, and few fragments are run twice."""
-    import sys
-
     log = tmp_path / "log"
     toy = {"program": "toy-potential", "method": "lj", "keywords": {"log": str(log), "sleep": 0.02}}
     jobs = [job(argon(nfr), max_nbody=3) | {"program": toy} for nfr in (6, 7)]
