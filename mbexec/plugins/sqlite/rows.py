@@ -120,7 +120,12 @@ def _packed(values: Mapping[str, Any]) -> tuple[str, bytes]:
             array = np.asarray(value, dtype="<f8")
             shapes[name] = array.shape
             parts.append(array.tobytes())
-    return json.dumps(shapes), b"".join(parts)
+    return _told(tuple(shapes.items())), b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _told(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
+    return json.dumps(dict(shapes))
 
 
 def _unpacked(shapes: str, numbers: bytes) -> dict[str, Any]:
