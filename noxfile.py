@@ -67,6 +67,7 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/plan_merge.py", "--check")
     session.run("python", "benchmarks/executors.py", "--check")
     session.run("python", "benchmarks/parallel.py", "--check")
+    session.run("python", "benchmarks/store.py", "--check")
 
 
 @nox.session

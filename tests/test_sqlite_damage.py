@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sqlite3
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -185,7 +188,7 @@ def test_a_store_that_another_process_has_mended(path):
     assert asked(path, "SELECT count(*) FROM results") == [(60,)]
 
 
-@pytest.mark.parametrize("size", [10, 300, 5000])
+@pytest.mark.parametrize("size", [10, 300, 4000, 5000, 20000])
 def test_rows_of_any_length_are_read(path, size):
     """Also those that fill several pages."""
     tasks, keys, results = made(20)
@@ -197,6 +200,61 @@ def test_rows_of_any_length_are_read(path, size):
     path.write_bytes(flipped(path.read_bytes(), [0.0]))
     with Sqlite(path) as store:
         assert [bits(result) for result in store.recall_results(tasks, keys)] == [bits(result) for result in results]
+
+
+def test_a_value_of_another_kind_is_damage(path):
+    """SQLite lets any column hold anything."""
+    given = fill(path, 4)
+    for change in ("numbers = 'text'", "numbers = NULL", "worker = x'00'", "checksum = 7"):
+        connection = sqlite3.connect(path)
+        connection.execute(f"UPDATE results SET {change} WHERE id = 2")
+        connection.commit()
+        connection.close()
+        with Sqlite(path) as store:
+            assert check(store, *given) == {0, 2, 3}
+            keep(store, *[part[1:2] for part in given])
+
+
+@pytest.fixture
+def damaged(path):
+    """A store of fifty results that has to be mended."""
+    fill(path, 50)
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    return path
+
+
+def test_a_store_that_another_process_is_mending(damaged):
+    """It is waited for, no longer than the patience."""
+    with damaged.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"another process held it locked for more than 0\.1 s"):
+            Sqlite(damaged, patience=0.1).__enter__()
+
+
+def test_a_store_that_another_process_has_just_mended(damaged, tmp_path):
+    """What is there by the time that it may be looked at is taken."""
+    fill(tmp_path / "good.store", 7)
+    with damaged.open("rb") as file, capture_logs() as logs:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        release = threading.Timer(0.3, lambda: (os.replace(tmp_path / "good.store", damaged), file.close()))
+        release.start()
+        with Sqlite(damaged) as store:
+            assert check(store, *made(50)) == set(range(7))
+        release.join()
+    assert events(logs, "store_damaged") == []
+
+
+@pytest.mark.parametrize(("module", "name"), [(fcntl, "flock"), (Path, "hardlink_to")])
+def test_a_file_system_that_has_not_everything(damaged, monkeypatch, module, name):
+    """Neither locks nor links are needed to mend a store."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(module, name, refuse)
+    with Sqlite(damaged) as store:
+        assert check(store, *made(50)) == set(range(50))
+    assert Path(f"{damaged}.damaged-1").read_bytes()[:2] == b"?Q"
 
 
 def test_what_was_deleted_does_not_come_back(path):

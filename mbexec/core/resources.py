@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 from attrs import frozen
 
-__all__ = ["Grant", "granted_cores", "granted_memory"]
+__all__ = ["Grant", "granted_cores", "granted_memory", "memory_kills"]
 
 _GIB = 2**30
 

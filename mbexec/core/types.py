@@ -92,7 +92,7 @@ class TaskResult:
     output
         What was printed while it ran, if the executor catches that.
     step
-        Which of the model chemistries that are tried one after another gave it, from 0: see :meth:`Context.route`.
+        Which of the model chemistries that are tried one after another gave it, from 0: see ``Context.route``.
     """
 
     index: int

@@ -27,6 +27,10 @@ class _Trouble(Exception):  # noqa: N818 - it passes
     """The file can't be used just now; the words say why."""
 
 
+def _resolved(path: str | Path) -> Path:
+    return Path(path).resolve()  # SQLite puts its other files beside the real one, not beside a link
+
+
 @define(eq=False)
 class Sqlite:
     """Keeps results in an SQLite file, each the moment it arrives.
@@ -41,7 +45,7 @@ class Sqlite:
         Seconds to wait for another process that has the file locked.
     """
 
-    path: Path = field(converter=Path)
+    path: Path = field(converter=_resolved)
     bodies: bool = field(default=False, validator=validators.instance_of(bool))
     patience: float = field(default=10.0, validator=[validators.instance_of((int, float)), validators.ge(0)])
     _database: Database | None = field(default=None, init=False)
@@ -131,7 +135,7 @@ class Sqlite:
                 mend(self.path, patience, str(error))
                 return do(self._opened(patience))
         except (ConfigError, sqlite3.Error, OSError) as error:
-            raise _Trouble(why(error, patience)) from error
+            raise _Trouble(why(self.path, error, patience)) from error
 
     def _opened(self, patience: float) -> Database:
         if self._database is None:

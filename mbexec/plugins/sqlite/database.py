@@ -68,7 +68,10 @@ def is_damage(error: sqlite3.Error) -> bool:
 def network(path: Path) -> str | None:
     """The kind of the network file system that a file is on; None if it is on a disk of this machine."""
     folders = [str(folder) for folder in path.resolve().parents]
-    mounted = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
+    try:
+        mounted = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
+    except OSError:  # there is no /proc
+        return None
     kind = next((mounted[folder] for folder in folders if folder in mounted), "")
     return kind if kind.removeprefix("fuse.") in _NETWORK else None
 

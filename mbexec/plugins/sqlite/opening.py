@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -21,6 +22,8 @@ __all__ = ["mend", "open_store", "why"]
 
 _LOOKED_AT = 1000
 _POLL = 0.02
+_NO_FILE = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_ROOM = 100_000
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
@@ -48,8 +51,8 @@ def open_store(path: Path, patience: float) -> Database:
         results, failures = database.count()
     except (sqlite3.Error, OSError) as error:
         raise ConfigError(
-            f"The store {path} can't be used: {why(error, patience)}. Mend that, give the store another place, or run "
-            "without one."
+            f"The store {path} can't be used: {why(path, error, patience)}. "
+            "Mend that, give the store another place, or run without one."
         ) from error
     log = structlog.get_logger("mbexec")
     if kind is not None:
@@ -73,13 +76,13 @@ def _check_place(path: Path) -> None:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a file is a store with a header that SQLite can't read; ConfigError if it is no store of ours at all."""
+    """Whether a file is a store in spite of its header; ConfigError if it is no store of ours at all."""
     told = _told(path)
-    if told == (APPLICATION, FORMAT):
-        return False
+    if told == (APPLICATION, FORMAT) or (told is None and begins_as_store(path)):
+        return False  # if anything else is wrong with it, that shows when it is opened
     if path.stat().st_size == 0:
         return log_of(path).exists() and log_of(path).stat().st_size > 0
-    if (told is None and begins_as_store(path)) or next(readable_rows(path, _LOOKED_AT), None) is not None:
+    if next(readable_rows(path, _LOOKED_AT), None) is not None:
         return True
     if told is not None and told[0] == APPLICATION and told[1] > FORMAT:
         raise ConfigError(
@@ -92,17 +95,19 @@ def _is_damaged(path: Path) -> bool:
 
 
 def _told(path: Path) -> tuple[int, int] | None:
-    """Application and version in the header of an SQLite file; None if SQLite can't read it. Nothing is written."""
-    for way in ("immutable=1", "mode=ro"):  # the first may come upon another process that is writing
-        try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True)) as connection:
-                (application,) = connection.execute("PRAGMA application_id").fetchone()
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                return application, version
-        except sqlite3.Error as error:
-            if not is_damage(error) and not has_odd_header(path):
-                raise
-    return None
+    """Application and version in the header of an SQLite file; None if SQLite can't read it. Nothing is written.
+
+    SQLite reads the header, since closing a file that we had opened would end all locks that this process has on it.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        if not is_damage(error) and not has_odd_header(path):
+            raise
+        return None
+    return application, version
 
 
 def _opened(path: Path, patience: float, *, shared: bool) -> Database:
@@ -132,7 +137,7 @@ def mend(path: Path, patience: float, reason: str) -> None:
     except (sqlite3.Error, OSError) as error:
         raise ConfigError(
             f"The store {path} is damaged, and what can be read of it can't be written to a new file: "
-            f"{why(error, patience)}. Mend that, give the store another name, or run without one."
+            f"{why(path, error, patience)}. Mend that, give the store another name, or run without one."
         ) from error
     log = structlog.get_logger("mbexec")
     log.warning("store_damaged", path=str(path), why=reason, saved=results, set_aside=str(aside))
@@ -184,8 +189,17 @@ def _unused_name(path: Path) -> Path:
     return found
 
 
-def why(error: Exception, patience: float) -> str:
-    """What is wrong, in words that follow a colon."""
-    if getattr(error, "sqlite_errorcode", -1) & 0xFF in _BUSY or isinstance(error, BlockingIOError):
+def why(path: Path, error: Exception, patience: float) -> str:
+    """What is wrong with a store, in words that follow a colon."""
+    code = getattr(error, "sqlite_errorcode", -1) & 0xFF
+    if code in _BUSY or isinstance(error, BlockingIOError):
         return f"another process held it locked for more than {patience:g} s"
+    if code == sqlite3.SQLITE_FULL or (code in _NO_FILE and _is_full(path)):
+        return "the disk is full"
     return str(getattr(error, "strerror", None) or error)
+
+
+def _is_full(path: Path) -> bool:
+    with suppress(OSError):
+        return shutil.disk_usage(path.absolute().parent).free < _ROOM
+    return False

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -73,20 +75,19 @@ def read(row: Row, index: int) -> TaskResult | None:
     """The result of a row, for the task at that place of the plan; None if anything in the row is damaged."""
     if not is_whole(row):
         return None
-    found = dict(zip(COLUMNS, row, strict=True))
-    failed = found["error_type"] is not None
+    _, _, _, _, _, _, kind, message, started, ended, cpu, worker, step, notes, output, shapes, numbers, body, _ = row
     return TaskResult(
-        index=index,
-        values=_unpacked(found["shapes"], found["numbers"]),
-        error=TaskError(found["error_type"], found["error_message"]) if failed else None,
-        started=found["started"],
-        ended=found["ended"],
-        cpu_time=found["cpu_time"],
-        worker=found["worker"],
-        body=None if found["body"] is None else zlib.decompress(found["body"]),
-        notes=tuple(json.loads(found["notes"] or "[]")),
-        output=found["output"] or "",
-        step=found["step"],
+        index,
+        _unpacked(shapes, numbers),
+        None if kind is None else TaskError(kind, message),
+        started,
+        ended,
+        cpu,
+        worker,
+        None if body is None else zlib.decompress(body),
+        () if notes is None else tuple(json.loads(notes)),
+        output or "",
+        step,
     )
 
 
@@ -119,18 +120,28 @@ def _packed(values: Mapping[str, Any]) -> tuple[str, bytes]:
             array = np.asarray(value, dtype="<f8")
             shapes[name] = array.shape
             parts.append(array.tobytes())
-    return json.dumps(shapes), b"".join(parts)
+    return _told(tuple(shapes.items())), b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _told(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
+    return json.dumps(dict(shapes))
 
 
 def _unpacked(shapes: str, numbers: bytes) -> dict[str, Any]:
     values: dict[str, Any] = {}
     start = 0
-    for name, shape in json.loads(shapes).items():
-        count = int(np.prod(shape, dtype=np.int64))
+    for name, shape, count in _places(shapes):
         part = np.frombuffer(numbers, "<f8", count, start)
         values[name] = part.astype(np.float64).reshape(shape) if shape else float(part[0])
         start += 8 * count
     return values
+
+
+@lru_cache(maxsize=256)
+def _places(shapes: str) -> list[tuple[str, tuple[int, ...], int]]:
+    """Name, shape and size of each array; one and the same for most results."""
+    return [(name, tuple(shape), math.prod(shape)) for name, shape in json.loads(shapes).items()]
 
 
 def _text(text: str) -> str:
