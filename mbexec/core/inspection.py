@@ -16,7 +16,6 @@ from mbexec.core.loop import Run
 from mbexec.core.prepare import Prepared, prepared
 from mbexec.core.settings import RunConfig
 from mbexec.core.types import Task, TaskResult
-from mbexec.graph import End, MergeError, MergeStrategy, NodeResult, ParallelExecutor, RunContext
 
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput
@@ -154,6 +153,8 @@ def _compared(task: Task, stored: TaskResult, repeats: Sequence[TaskResult], tol
 
 def _majority(repeats: Sequence[TaskResult]) -> TaskResult | None:
     """What more than half of the repeats gave, to the last bit; None if there is no such thing."""
+    from mbexec.graph import End, MergeError, MergeStrategy, NodeResult, ParallelExecutor, RunContext  # takes a while
+
     votes = [NodeResult(result.worker, End(), RunContext(result, execution_id=""), 0.0) for result in repeats]
     try:
         return ParallelExecutor[TaskResult](1).merge_states(votes, MergeStrategy.MAJORITY, key=_bits).state
