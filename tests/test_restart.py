@@ -174,6 +174,8 @@ class Storm:
         assert before.kept <= after.kept
         if after.said:
             assert after.said[0].endswith(f".store: {len(before.kept)} result{'s' * (len(before.kept) != 1)}")
+        if interrupted := re.match(r"Interrupted: (\d+) of", after.said[-1] if after.said else ""):
+            assert int(interrupted[1]) == len(after.kept)
         if killed:
             self.begun.append(len(began - after.kept))
             self.ended.append(len(set(after.ended[len(before.ended) :]) - after.kept))
@@ -298,7 +300,7 @@ def test_two_runs_share_a_store_and_one_is_killed(tmp_path, sites, calm):
     store = ("--store", tmp_path / "shared.store")
     small, large = (job.start("run", *store, pause=0.02) for job in jobs)
     assert soon(lambda: jobs[0].begun() > random.randint(20, 100))
-    kill(small, "parent")
+    assert kill(small, "parent")
     assert soon(lambda: not processes(str(jobs[0].folder)))
     again = jobs[0].start("run", *store, pause=0.02)
     assert [large.wait(PATIENCE), again.wait(PATIENCE)] == [0, 0]
@@ -308,7 +310,7 @@ def test_two_runs_share_a_store_and_one_is_killed(tmp_path, sites, calm):
     assert len(counts) == SIZE
     assert max(counts.values()) <= 3
     twice = sum(counts.values()) - SIZE
-    assert twice <= SIZE // 10
+    assert twice <= SIZE // 5  # 298 fragments are in both; 18 to 28 were computed twice when this was written
     assert all(job.counts() for job in jobs)
 
 
