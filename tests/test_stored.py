@@ -133,6 +133,31 @@ def test_failures_run_again_unless_told_otherwise(memory):
     assert third.result.error.error_message == first.result.error.error_message
 
 
+def test_a_success_counts_more_than_a_failure(memory, install):
+    """An energy that failed is there all the same if the gradient came out well, whatever retry_failed says."""
+    install("moody-program", {"moody": "Moody"}, group="mbexec.programs", source=MOODY)
+    tables = job(argon(3), max_nbody=1, program={"program": "moody", "method": "lj-atm"})
+    assert run(tables).report.failed == 3
+    assert not executed(run(tables, retry_failed=False))
+    assert run({**tables, "mbe": {**tables["mbe"], "driver": "gradient"}}).result.success
+    found = run(tables, retry_failed=False)
+    assert found.result.success
+    assert not executed(found)
+
+
+MOODY = """
+    from mbexec.core.potential import ModelPotential
+
+    class Moody(ModelPotential):
+        name = "moody"
+
+        def compute(self, input_data, config):
+            if input_data.specification.driver == "energy":
+                raise RuntimeError("No energies today.")
+            return super().compute(input_data, config)
+"""
+
+
 def test_another_run_may_bring_a_result_meanwhile(install):
     """The store is asked once more as each task is about to run; what came since does not run."""
     memory = Memory()

@@ -78,8 +78,12 @@ class Keys:
 
     def own(self, task: Task, result: TaskResult) -> str:
         """What the result of a task is kept under: an error is what came of all that may be tried."""
-        step = result.step if result.error is None else len(self._routes[task.mc]) - 1
+        step = result.step if result.error is None else self.last(task)
         return self._key(task, step, self.driver)
+
+    def last(self, task: Task) -> int:
+        """The last step of what may be tried for a task."""
+        return len(self._routes[task.mc]) - 1
 
     def program(self, task: Task) -> str:
         """The program of a task, in lower case; of all that may be tried, the first one without a version."""

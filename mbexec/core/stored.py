@@ -93,12 +93,18 @@ class Stored:
         return False
 
     def _found(self, tasks: dict[int, Task], *, own: bool = False) -> Iterator[tuple[Task, TaskResult]]:
+        """What answers the tasks; a failure only where nothing else does."""
+        failed = {}
         for step, driver in self.keys.answers():
             if own and driver != self.keys.driver:
-                return
+                break
             for task, result in self._asked(tasks, step, driver):
+                if result.error is not None:
+                    failed[task.index] = task, result
+                    continue
                 del tasks[task.index]
                 yield task, result
+        yield from (found for index, found in failed.items() if index in tasks)
 
     def _asked(self, tasks: Mapping[int, Task], step: int, driver: str) -> list[tuple[Task, TaskResult]]:
         """What the store has under that step and driver, as far as it answers the tasks."""
@@ -126,8 +132,8 @@ class Stored:
     def _answer(self, task: Task, result: TaskResult, driver: str) -> TaskResult | None:
         """What a kept result says of a task; None if it is not what is asked for."""
         own = driver == self.keys.driver
-        if result.error is not None:
-            return result if own and self.failures else None
+        if result.error is not None:  # of less than may be tried now, such as of a shorter ladder, it says nothing
+            return result if own and self.failures and result.step == self.keys.last(task) else None
         if self.bodies and (result.body is None or not own):
             return None
         if isinstance(result.values, Mapping):
