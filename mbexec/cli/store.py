@@ -66,7 +66,7 @@ def list_contents(place: Path, fragments: bool, limit: int) -> None:
 
 def _file(place: Path) -> Path:
     """Of a store, which may be named by a job."""
-    if place.suffix.lower() not in _JOBS or begins_as_store(place):
+    if place.suffix.lower() not in _JOBS or (place.is_file() and begins_as_store(place)):
         return place
     return store_file(engine.read_job(place, {}, defaults(place, quiet=True))[1])
 
@@ -95,7 +95,7 @@ def show(place: Path, name: str, body: bool) -> None:
     if not rows:
         raise ConfigError(f"The store {path} has no result {name!r:.80}; `mbexec store ls --fragments` lists them.")
     if len(rows) > 1:
-        keys = ", ".join(row.key[:12] for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
+        keys = ", ".join(row.key[: tables.SHORT_KEY] for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
         raise ConfigError(f"The store {path} has several results {name!r:.80}; name one by its key: {keys}.")
     (row,) = rows
     if row.result is None:

@@ -4,6 +4,7 @@ from mbexec.tables.layout import counted, sheet
 from mbexec.tables.plans import amplification_table, plan_table, plugins_table, settings_table
 from mbexec.tables.results import failures, results, summary
 from mbexec.tables.stores import (
+    SHORT_KEY,
     contents_table,
     fragments_table,
     lines_of,
@@ -13,6 +14,7 @@ from mbexec.tables.stores import (
 )
 
 __all__ = [
+    "SHORT_KEY",
     "amplification_table",
     "contents_table",
     "counted",

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mbexec.plugins.sqlite.contents import Group as Part
     from mbexec.plugins.sqlite.contents import Kept
 
-__all__ = ["contents_table", "fragments_table", "lines_of", "recomputed_table", "size_of", "status_table"]
+__all__ = ["SHORT_KEY", "contents_table", "fragments_table", "lines_of", "recomputed_table", "size_of", "status_table"]
 
-_KEY = 12  # characters of a key that are shown; more than enough to tell thousands apart
+SHORT_KEY = 10  # characters of a key that are shown; enough to tell a hundred thousand apart
 _UNITS = {"energy": "E_h", "gradient": "E_h/a0", "hessian": "E_h/a0^2"}
 _UNITS_OF_RANK = ("E_h", "e a0", "e a0^2")  # of QCSchema's other properties
 
@@ -66,7 +66,9 @@ def recomputed_table(found: Sequence[Recomputed], repeat: int) -> RenderableType
 
 def contents_table(parts: Sequence[Part]) -> Table:
     """What a store has, by model chemistry and order."""
-    table = table_of("model chemistry", "n-body", "results", "of them failed", "time in programs", "first", "last")
+    table = table_of("label", "n-body", "results", "failed", "time", "first", "last")
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for part in parts:
         times = (f"{part.wall_time:.2f} s", _date(part.first), _date(part.last))
         table.add_row(Text(part.mc), str(part.nbody), str(part.results), str(part.failures), *times)
@@ -75,16 +77,18 @@ def contents_table(parts: Sequence[Part]) -> Table:
 
 def fragments_table(rows: Iterable[Kept]) -> Table:
     """A line for each row of a store."""
-    table = table_of("fragment calculation", "key", "result", "ended", "wall time", "energy / E_h", left=4)
+    table = table_of("fragment calculation", "key", "result", "time", "energy / E_h", left=3)
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for row in rows:
         found = row.result
         if found is None:
-            table.add_row(Text(row.task.label), row.key[:_KEY], Text("damaged", style="red"), "", "", "")
+            table.add_row(Text(row.task.label), row.key[:SHORT_KEY], Text("damaged", style="red"), "", "")
             continue
         energy = found.values.get("energy")
         told = "done" if found.error is None else found.error.error_type
         numbers = (f"{found.wall_time:.2f} s", "" if energy is None else f"{energy:.10f}")
-        table.add_row(Text(row.task.label), row.key[:_KEY], Text(told), _date(found.ended), *numbers)
+        table.add_row(Text(row.task.label), row.key[:SHORT_KEY], Text(told), *numbers)
     return table
 
 
@@ -102,7 +106,7 @@ def lines_of(row: Kept, found: TaskResult) -> Iterator[str]:
         array = np.asarray(value)
         unit = _UNITS.get(name) or _UNITS_OF_RANK[min(array.ndim, 2)]
         if array.ndim == 0:
-            yield f"{name}  {float(value)!r} {unit}"
+            yield f"{name:<10} {float(value)!r} {unit}"
         else:
             yield f"{name} / {unit}"
             yield from (" ".join(f"{x:19.12f}" for x in numbers) for numbers in np.atleast_2d(array))
@@ -123,7 +127,7 @@ def size_of(count: int) -> str:
 
 
 def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d")
 
 
 def _moment(seconds: float) -> str:
