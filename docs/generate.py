@@ -3,8 +3,8 @@
 Two kinds of block are filled: `--help` texts, between `<!-- help: COMMAND -->` and `<!-- end -->`, and what follows
 `$ mbexec ...` in a `console` block, unless it is marked as an illustration; a command marked `fails` ends with exit
 code 1. Each block has a copy of the examples to itself, so that no store is there yet; one marked `continued` goes on in
-the folder of the block before it. `python docs/generate.py --check` changes nothing and fails if something is out of date; times and numbers of
-workers are not compared.
+the folder of the block before it. `python docs/generate.py --check` changes nothing and fails if something is out of
+date; times, dates, sizes and numbers of workers are not compared.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def output(command: str, folder: Path, code: int = 0) -> str:
     done = subprocess.run(call, cwd=folder, env={**os.environ, "COLUMNS": "160"}, capture_output=True, text=True)
     if done.returncode != code:
         raise SystemExit(f"{command!r} ended with exit code {done.returncode}: {done.stderr}")
-    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
+    shown = done.stdout.replace(f"{folder.resolve()}{os.sep}", "").strip("\n")
+    return "\n".join(line.rstrip() for line in shown.splitlines())
 
 
 def with_help(page: str) -> str:
@@ -67,12 +68,14 @@ def with_output(page: str, wanted: Callable[[str], bool]) -> str:
 
 
 def alike(old: str, new: str) -> bool:
-    """Whether two pages agree but for times, numbers of workers, rules of tables and the last digits of energies."""
+    """Whether two pages agree but for times, dates, sizes, numbers of workers, rules of tables and the last digits of energies."""
     return len(_words(old)) == len(_words(new)) and all(map(_same, _words(old), _words(new)))
 
 
 def _words(page: str) -> list[str]:
     page = re.sub(r"\d+\.\d+ s\b", "... s", page)
+    page = re.sub(r"\d{4}-\d\d-\d\d", "date", page)
+    page = re.sub(r"\d+(\.\d+)? [KM]iB", "size", page)
     page = re.sub(r"\d+ workers?", "n workers", page)
     return re.sub("─+", "─", page).split()
 
