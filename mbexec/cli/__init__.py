@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import threading
 import warnings
@@ -16,24 +14,27 @@ from rich.console import Console
 from rich.status import Status
 
 from mbexec import MbexecError, RunResult
+from mbexec.cli.checks import status, verify
 from mbexec.cli.common import (
     BAD_INPUT,
     DEFAULTS,
     DONE,
     FAILED,
     all_settings,
+    check_output,
     check_stop,
     defaults,
     job_options,
     store_options,
     terminal,
     until_stopped,
+    write_file,
 )
-from mbexec.cli.store import status, store, verify
+from mbexec.cli.store import store
 from mbexec.core import engine
 from mbexec.core.config import layers, read_config
 from mbexec.core.convergence import warn_of_convergence
-from mbexec.core.errors import ConfigError, ExecutorError
+from mbexec.core.errors import ExecutorError
 from mbexec.core.host import node_settings
 from mbexec.core.logs import configure
 from mbexec.core.manager import installed_plugins
@@ -95,7 +96,7 @@ def run(
     Exit codes: 0 done, 1 fragments failed or the executor broke, 2 bad input, 130 interrupted.
     """
     if output is not None:
-        _check_output(output)
+        check_output(output)
     given = all_settings(executor, workers, settings, store)
     spec, config = engine.read_job(job, given, defaults(job, quiet=quiet), to_run=True)
     stop = threading.Event()
@@ -107,43 +108,10 @@ def run(
         sys.exit(INTERRUPTED)
     try:
         if output is not None:
-            _write(output, found.result.serialize("json"))
+            write_file(output, [found.result.serialize("json")])
     finally:
         _show(found)
     sys.exit(DONE if found.result.success else FAILED)
-
-
-def _check_output(path: Path) -> None:
-    """Find out before the run, not after it, whether its result can be written."""
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        problem = f"the folder of {str(path)!r} does not exist."
-    elif path.is_dir():
-        problem = f"{str(path)!r} is a folder; give the name of a file."
-    elif path.exists() and not os.access(path, os.W_OK):
-        problem = f"{str(path)!r} can't be written to."
-    elif not path.exists() and not os.access(folder, os.W_OK):
-        problem = f"the folder of {str(path)!r} can't be written to."
-    else:
-        return
-    raise click.BadParameter(problem, param_hint="--output")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all; where a link leads, and into a device or a pipe as it is."""
-    target = path.resolve()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        if target.exists() and not target.is_file():
-            target.write_text(text, encoding="utf-8")
-            return
-        partial.write_text(text, encoding="utf-8")
-        if target.exists():
-            shutil.copymode(target, partial)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ConfigError(f"The result can't be written to {path}: {error.strerror}.") from error
 
 
 def _show(found: RunResult) -> None:
@@ -226,7 +194,7 @@ def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int
     from mbexec.validation import page, plots, standard_systems, validate
 
     if output is not None:
-        _check_output(output)
+        check_output(output)
         plots.check_library()
     stop = threading.Event()
     with Console(stderr=True).status("") as status:
@@ -239,7 +207,7 @@ def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int
     for note in page.notes(found):
         terminal().print(note, highlight=False, markup=False)
     for path, text in (page.files(found, output) if output else {}).items():
-        _write(path, text)
+        write_file(path, [text])
     for problem in found.problems:
         click.echo(f"Wrong: {problem}", err=True)
     click.echo(page.verdict(found))

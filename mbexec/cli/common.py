@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,8 @@ from rich.console import Console
 
 from mbexec import MbexecError
 from mbexec.core.config import parse_value
+from mbexec.core.errors import ConfigError
+from mbexec.core.settings import RunConfig
 from mbexec.stopping import run_until_stopped
 
 __all__ = [
@@ -21,12 +25,15 @@ __all__ = [
     "DONE",
     "FAILED",
     "all_settings",
+    "check_output",
     "check_stop",
     "defaults",
     "job_options",
+    "store_file",
     "store_options",
     "terminal",
     "until_stopped",
+    "write_file",
 ]
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -106,3 +113,49 @@ def check_stop(stop: threading.Event) -> None:
     """Say that the command was interrupted, if it was."""
     if stop.is_set():
         raise KeyboardInterrupt
+
+
+def check_output(path: Path, hint: str = "--output") -> None:
+    """Find out before the run, not after it, whether its result can be written."""
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        problem = f"the folder of {str(path)!r} does not exist."
+    elif path.is_dir():
+        problem = f"{str(path)!r} is a folder; give the name of a file."
+    elif path.exists() and not os.access(path, os.W_OK):
+        problem = f"{str(path)!r} can't be written to."
+    elif not path.exists() and not os.access(folder, os.W_OK):
+        problem = f"the folder of {str(path)!r} can't be written to."
+    else:
+        return
+    raise click.BadParameter(problem, param_hint=hint)
+
+
+def write_file(path: Path, parts: Iterable[str]) -> None:
+    """Write a file whole or not at all; where a link leads, and into a device or a pipe as it is."""
+    target = path.resolve()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        if target.exists() and not target.is_file():
+            _write(target, parts)
+            return
+        _write(partial, parts)
+        if target.exists():
+            shutil.copymode(target, partial)
+        partial.replace(target)
+    except OSError as error:
+        raise ConfigError(f"The result can't be written to {path}: {error.strerror}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(path: Path, parts: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(parts)
+
+
+def store_file(config: RunConfig) -> Path:
+    """Where the store of a job is."""
+    if config.run.store != "sqlite":
+        raise ConfigError(f"run.store = {config.run.store!r} is no file; give the path of one.")
+    return Path(config.plugin["sqlite"]["path"])

@@ -17,8 +17,6 @@ All of them take one message and nothing else, so that they pickle; their cause 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 __all__ = [
@@ -30,7 +28,6 @@ __all__ = [
     "PluginError",
     "PluginNotFoundError",
     "ProgramError",
-    "blamed",
 ]
 
 
@@ -84,14 +81,3 @@ class ProgramError(MbexecError):
 
 class ExecutorError(MbexecError):
     """An executor broke its contract or its workers are gone."""
-
-
-@contextmanager
-def blamed(role: str, name: str | None) -> Iterator[None]:
-    """Let what a plugin raises be a PluginError that names it; what mbexec raises passes."""
-    try:
-        yield
-    except MbexecError:
-        raise
-    except Exception as error:
-        raise PluginError(f"The {role} {name!r} broke: {type(error).__name__}: {error}") from error

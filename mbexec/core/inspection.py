@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -15,12 +15,13 @@ from mbexec.core.errors import ConfigError
 from mbexec.core.loop import Run
 from mbexec.core.prepare import Prepared, prepared
 from mbexec.core.settings import RunConfig
+from mbexec.core.stored import Stored
 from mbexec.core.types import Task, TaskResult
 
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput
 
-__all__ = ["LevelStatus", "Recomputed", "recompute", "status"]
+__all__ = ["LevelStatus", "Recomputed", "needed", "recompute", "status"]
 
 
 @frozen
@@ -68,13 +69,10 @@ class Recomputed:
 
 def status(spec: ManyBodyInput, config: RunConfig) -> tuple[LevelStatus, ...]:
     """How far each level of a job is, by what the store has. Nothing runs."""
-    run = attrs.evolve(config.run, executor="serial", reporters=(), retry_failed=False)
-    with prepared(spec, attrs.evolve(config, run=run)) as ready:
-        if ready.stored is None:
-            raise ConfigError("There is no store to look into: run.store is false; give its path.")
+    with _looked_into(spec, config) as (ready, stored):
         failed = np.zeros(len(ready.plan), dtype=bool)
         done = np.zeros(len(ready.plan), dtype=bool)
-        for task, result in ready.stored.known(ready.plan, np.arange(len(ready.plan))):
+        for task, result in stored.known(ready.plan, np.arange(len(ready.plan))):
             (done if result.error is None else failed)[task.index] = True
         return tuple(
             LevelStatus(
@@ -85,6 +83,28 @@ def status(spec: ManyBodyInput, config: RunConfig) -> tuple[LevelStatus, ...]:
             )
             for level in ready.plan.levels
         )
+
+
+def needed(spec: ManyBodyInput, config: RunConfig) -> set[str]:
+    """Keys of everything that a job as it stands asks a store for. Nothing runs."""
+    with _looked_into(spec, config) as (ready, stored):
+        answers = stored.keys.answers()
+        keys = (stored.keys.of(task, *answer) for task in ready.plan for answer in answers)
+        return {key for key in keys if key is not None}
+
+
+@contextmanager
+def _looked_into(spec: ManyBodyInput, config: RunConfig) -> Iterator[tuple[Prepared, Stored]]:
+    """A job that is ready to run, and its store, where failures count as known."""
+    run = attrs.evolve(config.run, reporters=(), retry_failed=False)
+    with prepared(spec, attrs.evolve(config, run=run)) as ready:
+        yield ready, _stored(ready)
+
+
+def _stored(ready: Prepared) -> Stored:
+    if ready.stored is None:
+        raise ConfigError("There is no store to look into: run.store is false; give its path.")
+    return ready.stored
 
 
 def recompute(
@@ -125,11 +145,9 @@ def recompute(
 
 def _sampled(ready: Prepared, sample: int) -> dict[int, TaskResult]:
     """Some of the results that the store has, by place in the plan."""
-    if ready.stored is None:
-        raise ConfigError("There is no store to look into: run.store is false; give its path.")
     order = np.random.default_rng().permutation(len(ready.plan))
     found: dict[int, TaskResult] = {}
-    for task, result in ready.stored.own(ready.plan, order):
+    for task, result in _stored(ready).own(ready.plan, order):
         found[task.index] = result
         if len(found) == sample:
             break

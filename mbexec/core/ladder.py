@@ -23,7 +23,7 @@ def is_ladder(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(rung, Mapping) and rung for rung in value)
 
 
-def check_ladder(extras: Mapping[str, Any], where: str) -> None:
+def check_ladder(extras: Mapping[str, Any] | None, where: str) -> None:
     """Refuse what is written in a model chemistry's extras and is no ladder.
 
     Raises
@@ -31,7 +31,7 @@ def check_ladder(extras: Mapping[str, Any], where: str) -> None:
     InputError
         Names the place, what is given and what is allowed.
     """
-    own = extras.get("mbexec", {})
+    own = (extras or {}).get("mbexec", {})
     if not isinstance(own, Mapping) or own.keys() - {"ladder"}:
         raise InputError(f"{where}['mbexec'] = {own!r:.80} must be a table; the only key that is known is ladder.")
     if not is_ladder(own.get("ladder", [])):
@@ -45,6 +45,6 @@ def with_ladder(ladder: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def without_ladder(specification: AtomicSpecification) -> tuple[AtomicSpecification, Sequence[Mapping[str, Any]]]:
     """A model chemistry as its program is to see it, and its ladder, which is empty where there is none."""
-    extras = dict(specification.extras)
+    extras = dict(specification.extras or {})
     ladder: Sequence[Mapping[str, Any]] = extras.pop("mbexec", {}).get("ladder", [])
     return specification.model_copy(update={"extras": extras}), ladder

@@ -15,7 +15,8 @@ import structlog
 from attrs import define, field
 from numpy.typing import NDArray
 
-from mbexec.core.errors import ExecutorError, MbexecError, PluginError, blamed
+from mbexec.core.blame import blamed
+from mbexec.core.errors import ExecutorError, MbexecError, PluginError
 from mbexec.core.manager import reporters
 from mbexec.core.metrics import MetricsEvent, Recorder, RunDone, RunReport
 from mbexec.core.prepare import Prepared

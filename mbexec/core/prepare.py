@@ -12,10 +12,11 @@ import numpy as np
 import structlog
 from attrs import frozen
 
+from mbexec.core.blame import blamed
 from mbexec.core.check import ResultCheck
 from mbexec.core.context import Cluster, Context, alternative_label, rung_label
 from mbexec.core.convergence import warn_of_convergence
-from mbexec.core.errors import PluginError, blamed
+from mbexec.core.errors import PluginError
 from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.keys import Keys
 from mbexec.core.ladder import without_ladder

@@ -11,8 +11,9 @@ import structlog
 from attrs import define, field
 from numpy.typing import NDArray
 
+from mbexec.core.blame import blamed
 from mbexec.core.check import ResultCheck
-from mbexec.core.errors import PluginError, blamed
+from mbexec.core.errors import PluginError
 from mbexec.core.keys import Keys
 from mbexec.core.types import Plan, Task, TaskResult
 

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from mbexec.plugins.sqlite.rows import COLUMNS, FORMAT, Row
 
-__all__ = ["Database", "is_damage", "network"]
+__all__ = ["Database", "is_damage", "network", "text_of"]
 
 APPLICATION = 0x6D626578  # "mbex"
 PAGE = 4096
@@ -106,7 +106,7 @@ class Database:
             Whether processes of this machine alone use the file, so that they may share memory to do so.
         """
         connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
-        connection.text_factory = _text
+        connection.text_factory = text_of
         try:
             database = cls(path, connection)
             database._set_up(shared)
@@ -188,5 +188,6 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _text(data: bytes) -> str:
+def text_of(data: bytes) -> str:
+    """Text as it is in a file, damaged or not."""
     return data.decode("utf-8", "replace")  # damaged text differs from what its checksum says

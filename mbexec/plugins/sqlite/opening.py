@@ -18,7 +18,7 @@ from mbexec.plugins.sqlite.database import APPLICATION, Database, is_damage, net
 from mbexec.plugins.sqlite.rows import FORMAT
 from mbexec.plugins.sqlite.salvage import begins_as_store, has_odd_header, log_of, readable_rows
 
-__all__ = ["mend", "open_store", "why"]
+__all__ = ["check_is_store", "mend", "open_store", "why"]
 
 _LOOKED_AT = 1000
 _POLL = 0.02
@@ -45,7 +45,7 @@ def open_store(path: Path, patience: float) -> Database:
     _check_place(path)
     kind = network(path)
     try:
-        if path.exists() and _is_damaged(path):
+        if path.exists() and not check_is_store(path):
             mend(path, patience, "its header can't be read")
         database = _opened(path, patience, shared=kind is None)
         results, failures = database.count()
@@ -75,15 +75,21 @@ def _check_place(path: Path) -> None:
             )
 
 
-def _is_damaged(path: Path) -> bool:
-    """Whether a file is a store in spite of its header; ConfigError if it is no store of ours at all."""
+def check_is_store(path: Path) -> bool:
+    """Whether a file is a store by its header; False if it is one in spite of it.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no store of ours at all.
+    """
     told = _told(path)
     if told == (APPLICATION, FORMAT) or (told is None and begins_as_store(path)):
-        return False  # if anything else is wrong with it, that shows when it is opened
+        return True  # if anything else is wrong with it, that shows when it is opened
     if path.stat().st_size == 0:
-        return log_of(path).exists() and log_of(path).stat().st_size > 0
+        return not log_of(path).exists() or log_of(path).stat().st_size == 0
     if next(readable_rows(path, _LOOKED_AT), None) is not None:
-        return True
+        return False
     if told is not None and told[0] == APPLICATION and told[1] > FORMAT:
         raise ConfigError(
             f"The store {path} is one of a newer mbexec: it has format {told[1]}, and this mbexec knows {FORMAT}. "
