@@ -1,6 +1,7 @@
 """What is public: the names, their documentation, and what of it travels between processes."""
 
 import ast
+import copyreg
 import importlib
 import inspect
 import pickle
@@ -281,3 +282,22 @@ def test_causes_that_cannot_travel_send_their_words(cause, words):
     again = travelled(raised(cause))
     assert str(again) == "It broke."
     assert str(again.__cause__) == words
+
+
+def foreign(error):
+    """What tblib does of all exceptions, once Dask is imported: the cause goes as it is."""
+    make, args, *_ = error.__reduce__()
+    return put_together, (make, args, error.__cause__)
+
+
+def put_together(make, args, cause):
+    error = make(*args)
+    error.__cause__ = cause
+    return error
+
+
+def test_nobody_else_pickles_our_errors(monkeypatch):
+    """Whoever tells pickle how to treat all exceptions does not undo that ours always arrive."""
+    monkeypatch.setitem(copyreg.dispatch_table, mbexec.ProgramError, foreign)
+    again = travelled(raised(Unwritable("flood")))
+    assert str(again.__cause__) == "Unwritable: flood"
