@@ -20,7 +20,7 @@ from attrs import frozen
 
 from mbexec.core.errors import ConfigError
 from mbexec.core.resources import granted_cores, granted_memory
-from mbexec.core.settings import RunConfig, RunSettings, TaskSettings, is_text
+from mbexec.core.settings import RunConfig, RunSettings, TaskSettings, is_order, is_text
 
 __all__ = [
     "Layer",
@@ -246,18 +246,14 @@ def _choose_store(run: dict[str, Any], plugin: dict[str, dict[str, Any]], origin
 def _orders(layer: Layer) -> dict[int, Mapping[str, Any]]:
     """The tables [task.N] of a layer by N."""
     table = layer.tables.get("task", {})
-    return {int(key): value for key, value in table.items() if _is_order(key) and isinstance(value, Mapping)}
-
-
-def _is_order(key: Any) -> bool:
-    return str(key).isdecimal() and not str(key).startswith("0")
+    return {int(key): value for key, value in table.items() if is_order(key) and isinstance(value, Mapping)}
 
 
 def _take(layer: Layer, section: str, cls: type, into: dict[str, Any], origin: dict[str, str]) -> None:
     fields = attrs.fields_dict(cls)
     for key, value in layer.tables.get(section, {}).items():
         dotted = f"{section}.{key}"
-        if section == "task" and _is_order(key):
+        if section == "task" and is_order(key):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{layer.source}: {dotted} = {value!r} must be a table: [{dotted}].")
             continue
