@@ -63,6 +63,7 @@ def test_workers_leave_room_for_the_widest(monkeypatch):
         ({"3": {"ncore": 1}}, "the input: unknown setting task.3.ncore. Did you mean task.3.ncores? Known: task.3.n"),
         ({"03": {"ncores": 1}}, "the input: unknown setting task.03. "),
         ({"0": {"ncores": 1}}, "the input: unknown setting task.0. "),
+        ({"\u0663": {"ncores": 1}}, "the input: unknown setting task.\u0663. "),
     ],
     ids=str,
 )
@@ -71,6 +72,16 @@ def test_what_is_wrong(task, message):
     with pytest.raises(ConfigError) as caught:
         config_of(task)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("key", ["x", "0", "03"])
+def test_a_table_that_is_none_for_a_number_of_bodies(key):
+    """The message says how to write one."""
+    with pytest.raises(ConfigError) as caught:
+        config_of({key: {"ncores": 1}})
+    assert str(caught.value).endswith(
+        "task.nnodes. For fragments of N bodies write [task.N], where N is a whole number from 1 up: [task.3]."
+    )
 
 
 @pytest.mark.parametrize("executor", ["serial", "threads", "asyncio"])

@@ -39,6 +39,7 @@ _TABLES = (*_CHEMISTRY, "run", "task", "plugin")
 _VARIABLE = "MBEXEC_"
 
 
+_ORDERS = " For fragments of N bodies write [task.N], where N is a whole number from 1 up: [task.3]."
 _SETTINGS = [f"{t}.{n}" for t, c in (("task", TaskSettings), ("run", RunSettings)) for n in attrs.fields_dict(c)]
 
 
@@ -90,6 +91,8 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
         if key in _TABLES:
             raise ConfigError(f"{key} is a table; name the settings in it one by one, such as {key}.KEY.")
         *path, last = (key if "." in key else f"run.{key}").split(".")
+        if not (last and all(path)):
+            raise ConfigError(f"{key!r} names no setting; write TABLE.KEY, such as task.ncores.")
         table = tables
         for name in path:
             table = table.setdefault(name, {})
@@ -259,7 +262,8 @@ def _take(layer: Layer, section: str, cls: type, into: dict[str, Any], origin: d
             continue
         if key not in fields:
             known = [f"{section}.{name}" for name in fields]
-            raise ConfigError(f"{layer.source}: {unknown(dotted, known, 'setting', _SETTINGS)}")
+            hint = _ORDERS if section == "task" and isinstance(value, Mapping) else ""
+            raise ConfigError(f"{layer.source}: {unknown(dotted, known, 'setting', _SETTINGS)}{hint}")
         if key == "reporters" and isinstance(value, str):
             value = [value]
         if key == "store":

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import structlog
 from attrs import define, field, validators
@@ -27,6 +27,12 @@ class _Trouble(Exception):  # noqa: N818 - it passes
     """The file can't be used just now; the words say why."""
 
 
+def _path(given: Any) -> Path:
+    if not isinstance(given, (str, Path)):
+        raise TypeError(f"path = {given!r:.80} must be text.")
+    return Path(given)
+
+
 @define(eq=False)
 class Sqlite:
     """Keeps results in an SQLite file, each the moment it arrives.
@@ -41,7 +47,7 @@ class Sqlite:
         Seconds to wait for another process that has the file locked.
     """
 
-    path: Path = field(converter=Path)
+    path: Path = field(converter=_path)
     bodies: bool = field(default=False, validator=validators.instance_of(bool))
     patience: float = field(default=10.0, validator=[validators.instance_of((int, float)), validators.ge(0)])
     _database: Database | None = field(default=None, init=False)
