@@ -261,6 +261,9 @@ class Unreadable(Exception):  # noqa: N818 - what strangers raise is named as th
     def __init__(self, where, why):
         super().__init__(f"{why} in {where}")
 
+    def __reduce__(self):
+        return type(self), self.args  # as exceptions do, unless tblib is imported and does better
+
 
 class Unwritable(Exception):  # noqa: N818 - what strangers raise is named as they like
     """Can't be pickled."""

@@ -34,6 +34,8 @@ __all__ = [
     "unknown",
 ]
 
+SHARED_FILE = "mbexec.toml"
+SHARE = "split of "
 _CHEMISTRY = ("molecule", "mbe", "program")
 _TABLES = (*_CHEMISTRY, "run", "task", "plugin")
 _VARIABLE = "MBEXEC_"
@@ -72,10 +74,8 @@ def layers(job: Layer, settings: Mapping[str, Any], defaults: Mapping[str, Any] 
         The same, for defaults other than the library's.
     """
     found = [Layer("default", nested(defaults or {}))]
-    user = platformdirs.user_config_path("mbexec", appauthor=False) / "mbexec.toml"
-    project = next(
-        (p / "mbexec.toml" for p in [Path.cwd(), *Path.cwd().parents] if (p / "mbexec.toml").is_file()), None
-    )
+    user = platformdirs.user_config_path("mbexec", appauthor=False) / SHARED_FILE
+    project = next((p / SHARED_FILE for p in [Path.cwd(), *Path.cwd().parents] if (p / SHARED_FILE).is_file()), None)
     for path in (user, project):
         if path is not None and path.is_file():
             found.append(_shared_file(path))
@@ -295,6 +295,6 @@ def _split_machine(run: dict[str, Any], task: dict[str, Any], others: Iterable[i
     cores, memory = granted_cores(os.environ), granted_memory(os.environ)
     if "workers" not in run:
         run["workers"] = int(max(1, cores.amount // max([task.get("ncores", 1), *others])))
-        origin["run.workers"] = f"split of {cores.source}"
+        origin["run.workers"] = f"{SHARE}{cores.source}"
     share = float(f"{0.9 * memory.amount / run['workers']:.4g}")
-    _fill(task, origin, [(f"split of {cores.source}", {"ncores": 1}), (f"split of {memory.source}", {"memory": share})])
+    _fill(task, origin, [(f"{SHARE}{cores.source}", {"ncores": 1}), (f"{SHARE}{memory.source}", {"memory": share})])
