@@ -397,6 +397,7 @@ USAGE = " for help.\n\nError: "
     [
         (["run"], f"{USAGE}Missing argument 'JOB'."),
         (["run", "JOB", "more"], f"{USAGE}Got unexpected extra argument (more)"),
+        (["run", "JOB", "--set", "=3"], f"{USAGE}Invalid value for '--set': '=3' is not KEY=VALUE, for"),
         (["run", "JOB", "--set", "workers"], f"{USAGE}Invalid value for '--set': 'workers' is not KEY=VALUE, for"),
         (["run", "JOB", "-w", "many"], f"{USAGE}Invalid value for '-w' / '--workers': 'many' is not a valid integer."),
         (["run", "JOB", "-o", "no/such/place.json"], "the folder of 'no/such/place.json' does not exist."),

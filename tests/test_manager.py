@@ -13,6 +13,7 @@ import mbexec
 from mbexec import ConfigError, HookError, PluginError, PluginNotFoundError, hookimpl
 from mbexec.core import manager
 from mbexec.core.manager import InstalledPlugin, installed_plugins
+from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
 from tests.systems import argon, job
 
 ADVICE = "choose another plugin in [run]."
@@ -468,10 +469,38 @@ def test_a_setting_of_a_plugin_without_settings(tables):
 
 
 @pytest.mark.parametrize(
+    ("plugin", "table", "words"),
+    [
+        ("loky", {"chunk_time": "x"}, "chunk_time = 'x' must be a number."),
+        ("loky", {"recycle_after": "x"}, "recycle_after = 'x' must be a whole number."),
+        ("loky", {"recycle_memory": []}, "recycle_memory = [] must be a number."),
+        ("asyncio", {"repeat": 1.5}, "repeat = 1.5 must be a whole number."),
+        ("progress", {"interval": "x"}, "interval = 'x' must be a number."),
+        ("sqlite", {"path": "x.store", "bodies": 1}, "bodies = 1 must be true or false."),
+        ("sqlite", {"path": 3}, "TypeError: path = 3 must be text."),
+        ("strange", {"pair": 1}, "pair = 1 must be a list or a table or Fussy."),
+    ],
+    ids=lambda given: next(reversed(given)) if isinstance(given, dict) else "",
+)
+def test_kinds_of_settings_are_named_in_words(install, plugin, table, words):
+    """As people know them, whoever's plugin it is."""
+
+    @define(eq=False)
+    class Strange:
+        pair: object = field(default=None, validator=validators.instance_of((list, dict, Fussy)))
+
+    install("strange-things", {"strange": Strange})
+    config = RunConfig(RunSettings(), TaskSettings(), plugin={plugin: table})
+    with pytest.raises(ConfigError) as error:
+        manager._build(plugin, manager.find_plugin(plugin, "plugin"), config)
+    assert str(error.value) == f"[plugin.{plugin}] {table!r} is not accepted: {words}"
+
+
+@pytest.mark.parametrize(
     ("setting", "words"),
     [
         ({"chunk": -1}, "ValueError: 'chunk' must be > 0: -1"),
-        ({"chunk": "x"}, "TypeError: 'chunk' must be <class 'int'> (got 'x' that is a <class 'str'>)."),
+        ({"chunk": "x"}, "chunk = 'x' must be a whole number."),
         ({"colour": "green"}, "KeyError: green"),
     ],
     ids=["value", "type", "own"],

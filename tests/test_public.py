@@ -1,6 +1,7 @@
 """What is public: the names, their documentation, and what of it travels between processes."""
 
 import ast
+import copyreg
 import importlib
 import inspect
 import pickle
@@ -260,6 +261,9 @@ class Unreadable(Exception):  # noqa: N818 - what strangers raise is named as th
     def __init__(self, where, why):
         super().__init__(f"{why} in {where}")
 
+    def __reduce__(self):
+        return type(self), self.args  # as exceptions do, unless tblib is imported and does better
+
 
 class Unwritable(Exception):  # noqa: N818 - what strangers raise is named as they like
     """Can't be pickled."""
@@ -281,3 +285,22 @@ def test_causes_that_cannot_travel_send_their_words(cause, words):
     again = travelled(raised(cause))
     assert str(again) == "It broke."
     assert str(again.__cause__) == words
+
+
+def foreign(error):
+    """What tblib does of all exceptions, once Dask is imported: the cause goes as it is."""
+    make, args, *_ = error.__reduce__()
+    return put_together, (make, args, error.__cause__)
+
+
+def put_together(make, args, cause):
+    error = make(*args)
+    error.__cause__ = cause
+    return error
+
+
+def test_nobody_else_pickles_our_errors(monkeypatch):
+    """Whoever tells pickle how to treat all exceptions does not undo that ours always arrive."""
+    monkeypatch.setitem(copyreg.dispatch_table, mbexec.ProgramError, foreign)
+    again = travelled(raised(Unwritable("flood")))
+    assert str(again.__cause__) == "Unwritable: flood"

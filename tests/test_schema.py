@@ -337,6 +337,20 @@ ONE = (
         pytest.param("", "molecule.geometry: fragment 1 has no atoms.", id="empty"),
         pytest.param("Ar 0 0 0\n--", "molecule.geometry: fragment 2 has no atoms.", id="empty fragment"),
         pytest.param(f"0 1{HE}", "molecule.geometry: fragment 1 has no atoms.", id="charge without atoms"),
+        pytest.param(f"Ar 1_0 0 0{HE}", f"molecule.geometry, line 1: 'Ar 1_0 0 0' {ATOM}", id="a number of Python's"),
+        pytest.param(
+            f"Ar \u0661 0 0{HE}", f"molecule.geometry, line 1: 'Ar \u0661 0 0' {ATOM}", id="digits of another script"
+        ),
+        pytest.param(
+            f"0 \u0661\nAr 0 0 0{HE}", f"molecule.geometry, line 1: '0 \u0661' {HEAD}", id="another script's charge"
+        ),
+        pytest.param(f"1_0 1\nAr 0 0 0{HE}", f"molecule.geometry, line 1: '1_0 1' {HEAD}", id="a charge of Python's"),
+        pytest.param(
+            f"\u0661 0 0 0{HE}", f"molecule.geometry, line 1: '\u0661' {SYMBOL}", id="another script's atomic number"
+        ),
+        pytest.param(
+            f"\u017f 0 0 0{HE}", f"molecule.geometry, line 1: '\u017f' {SYMBOL}", id="a letter with a capital S"
+        ),
         pytest.param("Ar 0 0 0", ONE, id="one fragment"),
         pytest.param(f"Uu 0 0 0{HE}", f"molecule.geometry, line 1: 'Uu' {SYMBOL}", id="unknown element"),
         pytest.param(f"@Ar 0 0 0{HE}", f"molecule.geometry, line 1: '@Ar' {SYMBOL}", id="ghost"),

@@ -1,5 +1,7 @@
 """[task.N]: settings of the fragments of N bodies."""
 
+import re
+
 import attrs
 import pytest
 
@@ -7,6 +9,7 @@ import mbexec
 from mbexec import ConfigError, TaskSettings
 from mbexec.core.engine import read_job
 from mbexec.core.potential import ModelPotential
+from mbexec.core.resources import Grant
 from tests.systems import argon, job
 
 
@@ -63,6 +66,7 @@ def test_workers_leave_room_for_the_widest(monkeypatch):
         ({"3": {"ncore": 1}}, "the input: unknown setting task.3.ncore. Did you mean task.3.ncores? Known: task.3.n"),
         ({"03": {"ncores": 1}}, "the input: unknown setting task.03. "),
         ({"0": {"ncores": 1}}, "the input: unknown setting task.0. "),
+        ({"\u0663": {"ncores": 1}}, "the input: unknown setting task.\u0663. "),
     ],
     ids=str,
 )
@@ -71,6 +75,16 @@ def test_what_is_wrong(task, message):
     with pytest.raises(ConfigError) as caught:
         config_of(task)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("key", ["x", "0", "03"])
+def test_a_table_that_is_none_for_a_number_of_bodies(key):
+    """The message says how to write one."""
+    with pytest.raises(ConfigError) as caught:
+        config_of({key: {"ncores": 1}})
+    assert str(caught.value).endswith(
+        "task.nnodes. For fragments of N bodies write [task.N], where N is a whole number from 1 up: [task.3]."
+    )
 
 
 @pytest.mark.parametrize("executor", ["serial", "threads", "asyncio"])
@@ -98,6 +112,83 @@ def test_the_same_number_again_is_no_difference(seen):
     """Said twice, meant once."""
     tables = job(argon(3), program={"program": "curious", "method": "lj"})
     assert mbexec.run({**tables, "task": {"ncores": 1, "2": {"ncores": 1}}}, executor="threads").result.success
+
+
+@pytest.fixture
+def _four_cores(monkeypatch):
+    monkeypatch.setattr("mbexec.core.prepare.granted_cores", lambda _: Grant(4, "SLURM_CPUS_ON_NODE = 4"))
+
+
+GRANTED = (
+    "makes {} cores, but this process is granted 4 (SLURM_CPUS_ON_NODE = 4), so threads would wait for each other. "
+    "Lower"
+)
+
+
+@pytest.mark.usefixtures("_four_cores")
+@pytest.mark.parametrize(
+    ("executor", "settings", "message"),
+    [
+        (
+            "threads",
+            {"run.workers": 3, "task.ncores": 2},
+            "task.ncores = 2 (argument) for 3 fragments at once (run.workers = 3, argument) "
+            + GRANTED.format(6)
+            + " task.n",
+        ),
+        (
+            "serial",
+            {"run.workers": 3, "task.ncores": 64},
+            "task.ncores = 64 (argument) for 1 fragment at once (run.workers = 3, argument) "
+            + GRANTED.format(64)
+            + " task.ncores.",
+        ),
+        (
+            "loky",
+            {"run.workers": 2, "task.2.ncores": 3},
+            "task.2.ncores = 3 (argument) for 2 fragments at once (run.workers = 2, argument) "
+            + GRANTED.format(6)
+            + " task.2.n",
+        ),
+    ],
+    ids=["threads", "serial", "order"],
+)
+def test_more_cores_than_there_are(executor, settings, message):
+    """The warning names both numbers, where they are from, what is granted and by whom, and what to change."""
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}"):
+        assert mbexec.run(job(argon(3)), executor=executor, **settings).result.success
+
+
+@pytest.mark.usefixtures("_four_cores")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"run.workers": 2, "task.ncores": 2},
+        {"run.workers": 9},
+        {"run.workers": 9, "task.memory": 1.0, "task.2.memory": 2.0},
+    ],
+    ids=["enough", "workers alone", "another setting"],
+)
+def test_as_many_cores_as_there_are(settings):
+    """Nobody is warned; nor is who asks for many workers, which may have their reasons to wait."""
+    assert mbexec.run(job(argon(3)), executor="threads", **settings).result.success
+
+
+BEYOND = "the input: [task.9] has no effect: the fragments of this job have 1, 2 bodies."
+
+
+def test_a_table_for_fragments_that_there_are_not():
+    """A run and a plan tell of it, and name the source."""
+    tables = {**job(argon(3), max_nbody=2), "task": {"9": {"memory": 1}, "2": {"memory": 1}}}
+    for call in (mbexec.plan, mbexec.run):
+        with pytest.warns(UserWarning, match=f"^{re.escape(BEYOND)}$"):
+            call(tables)
+
+
+def test_a_table_in_a_file_for_many_jobs(tmp_path):
+    """There may be larger fragments in another job."""
+    (tmp_path / "mbexec.toml").write_text("[task.9]\nmemory = 1\n")
+    assert len(mbexec.plan(job(argon(3)))) > 0
 
 
 def test_a_timeout_that_has_no_effect():

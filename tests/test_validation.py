@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from itertools import count
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import attrs
@@ -530,6 +531,13 @@ def test_the_page(made, tmp_path):
     assert list(page.files(made, tmp_path / "found.md").values())[1:] == drawn
 
 
+def test_a_page_with_any_name_has_its_plots(made, tmp_path):
+    """Blanks, brackets and letters with accents would end the link, or the image."""
+    page_, *plots_ = page.files(made, tmp_path / "my (pägé) <1>.md").items()
+    links = re.findall(r"^!\[[^]]*\]\(([!-'*-;=?-~]+)\)$", page_[1], re.MULTILINE)  # ASCII without blanks and brackets
+    assert [unquote(link) for link in links] == [path.name for path, _ in plots_]
+
+
 def test_cells_cannot_break_a_table():
     """A bar in a cell is no bar of the table."""
     sheet = page.Sheet("t", ("a", "b"), ((("x | y", "1"),),))
@@ -599,6 +607,10 @@ def test_the_command_needs_a_library_for_plots(small, tmp_path, monkeypatch):
     [
         (["-p", "xyzzy"], "There is no standard system for the program 'xyzzy'"),
         (["-e", "xyzzy"], "No executor named 'xyzzy' is installed"),
+        (["-e", "manybody"], "The plugin 'manybody' is no executor: it does not implement submit_level."),
+        (["-e", "threads", "-e", "sqlite"], "[plugin.sqlite] {} is not accepted"),
+        (["-o", "found"], "'found' is no name of a page in Markdown; end it with .md."),
+        (["-o", "found.html"], "'found.html' is no name of a page in Markdown; end it with .md."),
         (["-w", "0"], "run.workers = 0 must be a whole number from 1 up"),
         (["-o", "nowhere/found.md"], "the folder of 'nowhere/found.md' does not exist"),
     ],

@@ -194,6 +194,10 @@ def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int
     from mbexec.validation import page, plots, standard_systems, validate
 
     if output is not None:
+        if output.suffix != ".md":
+            raise click.BadParameter(
+                f"{str(output)!r} is no name of a page in Markdown; end it with .md.", param_hint="--output"
+            )
         check_output(output)
         plots.check_library()
     stop = threading.Event()

@@ -46,7 +46,7 @@ def _setting(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> d
     settings = {}
     for text in given:
         key, equals, value = text.partition("=")
-        if not equals:
+        if not (equals and key.strip()):
             raise click.BadParameter(f"{text!r} is not KEY=VALUE, for example task.ncores=2.")
         settings[key.strip()] = parse_value(value.strip())
     return settings

@@ -20,7 +20,7 @@ from attrs import frozen
 
 from mbexec.core.errors import ConfigError
 from mbexec.core.resources import granted_cores, granted_memory
-from mbexec.core.settings import RunConfig, RunSettings, TaskSettings, is_text
+from mbexec.core.settings import RunConfig, RunSettings, TaskSettings, is_order, is_text
 
 __all__ = [
     "Layer",
@@ -34,11 +34,14 @@ __all__ = [
     "unknown",
 ]
 
+SHARED_FILE = "mbexec.toml"
+SHARE = "split of "
 _CHEMISTRY = ("molecule", "mbe", "program")
 _TABLES = (*_CHEMISTRY, "run", "task", "plugin")
 _VARIABLE = "MBEXEC_"
 
 
+_ORDERS = " For fragments of N bodies write [task.N], where N is a whole number from 1 up: [task.3]."
 _SETTINGS = [f"{t}.{n}" for t, c in (("task", TaskSettings), ("run", RunSettings)) for n in attrs.fields_dict(c)]
 
 
@@ -71,10 +74,8 @@ def layers(job: Layer, settings: Mapping[str, Any], defaults: Mapping[str, Any] 
         The same, for defaults other than the library's.
     """
     found = [Layer("default", nested(defaults or {}))]
-    user = platformdirs.user_config_path("mbexec", appauthor=False) / "mbexec.toml"
-    project = next(
-        (p / "mbexec.toml" for p in [Path.cwd(), *Path.cwd().parents] if (p / "mbexec.toml").is_file()), None
-    )
+    user = platformdirs.user_config_path("mbexec", appauthor=False) / SHARED_FILE
+    project = next((p / SHARED_FILE for p in [Path.cwd(), *Path.cwd().parents] if (p / SHARED_FILE).is_file()), None)
     for path in (user, project):
         if path is not None and path.is_file():
             found.append(_shared_file(path))
@@ -90,6 +91,8 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
         if key in _TABLES:
             raise ConfigError(f"{key} is a table; name the settings in it one by one, such as {key}.KEY.")
         *path, last = (key if "." in key else f"run.{key}").split(".")
+        if not (last and all(path)):
+            raise ConfigError(f"{key!r} names no setting; write TABLE.KEY, such as task.ncores.")
         table = tables
         for name in path:
             table = table.setdefault(name, {})
@@ -246,24 +249,21 @@ def _choose_store(run: dict[str, Any], plugin: dict[str, dict[str, Any]], origin
 def _orders(layer: Layer) -> dict[int, Mapping[str, Any]]:
     """The tables [task.N] of a layer by N."""
     table = layer.tables.get("task", {})
-    return {int(key): value for key, value in table.items() if _is_order(key) and isinstance(value, Mapping)}
-
-
-def _is_order(key: Any) -> bool:
-    return str(key).isdecimal() and not str(key).startswith("0")
+    return {int(key): value for key, value in table.items() if is_order(key) and isinstance(value, Mapping)}
 
 
 def _take(layer: Layer, section: str, cls: type, into: dict[str, Any], origin: dict[str, str]) -> None:
     fields = attrs.fields_dict(cls)
     for key, value in layer.tables.get(section, {}).items():
         dotted = f"{section}.{key}"
-        if section == "task" and _is_order(key):
+        if section == "task" and is_order(key):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{layer.source}: {dotted} = {value!r} must be a table: [{dotted}].")
             continue
         if key not in fields:
             known = [f"{section}.{name}" for name in fields]
-            raise ConfigError(f"{layer.source}: {unknown(dotted, known, 'setting', _SETTINGS)}")
+            hint = _ORDERS if section == "task" and isinstance(value, Mapping) else ""
+            raise ConfigError(f"{layer.source}: {unknown(dotted, known, 'setting', _SETTINGS)}{hint}")
         if key == "reporters" and isinstance(value, str):
             value = [value]
         if key == "store":
@@ -295,6 +295,6 @@ def _split_machine(run: dict[str, Any], task: dict[str, Any], others: Iterable[i
     cores, memory = granted_cores(os.environ), granted_memory(os.environ)
     if "workers" not in run:
         run["workers"] = int(max(1, cores.amount // max([task.get("ncores", 1), *others])))
-        origin["run.workers"] = f"split of {cores.source}"
+        origin["run.workers"] = f"{SHARE}{cores.source}"
     share = float(f"{0.9 * memory.amount / run['workers']:.4g}")
-    _fill(task, origin, [(f"split of {cores.source}", {"ncores": 1}), (f"split of {memory.source}", {"memory": share})])
+    _fill(task, origin, [(f"{SHARE}{cores.source}", {"ncores": 1}), (f"{SHARE}{memory.source}", {"memory": share})])

@@ -16,6 +16,7 @@ All of them take one message and nothing else, so that they pickle; their cause 
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 from typing import Any
 
@@ -33,6 +34,12 @@ __all__ = [
 
 class MbexecError(Exception):
     """The root of everything mbexec raises on purpose."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        # tblib, which Dask brings along, tells pickle to ask it and not `__reduce__` of all exceptions that there are;
+        # it sends causes as they are, and an error with a cause that can't be pickled would not arrive.
+        copyreg.pickle(type(self), MbexecError.__reduce__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         cause = {} if self.__cause__ is None else {"__cause__": _portable(self.__cause__)}

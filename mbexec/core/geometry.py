@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,7 +140,8 @@ def _fragment(lines: Sequence[tuple[int, str]], number: int, unit: float) -> Fra
 
 def _charge_and_multiplicity(number: int, line: str) -> tuple[float, int]:
     try:
-        charge, multiplicity = float(line.split()[0]), int(line.split()[1])
+        first, second = map(_plain, line.split())
+        charge, multiplicity = float(first), int(second)
         if not charge.is_integer():
             raise ValueError
     except ValueError:
@@ -150,10 +152,17 @@ def _charge_and_multiplicity(number: int, line: str) -> tuple[float, int]:
     return charge, multiplicity
 
 
+def _plain(word: str) -> str:
+    """A number as programs write it; Python would read 1_0 and the digits of other scripts, too."""
+    if not word.isascii() or "_" in word:
+        raise ValueError
+    return word
+
+
 def _atom(where: str, line: str) -> tuple[str, list[float]]:
     words = line.replace(",", " ").split()
     try:
-        place = [float(word) for word in words[1:]]
+        place = [float(_plain(word)) for word in words[1:]]
         if len(place) != 3 or not np.isfinite(place).all():
             raise ValueError
     except ValueError:
@@ -167,7 +176,7 @@ def _element(where: str, symbol: str) -> str:
     """The element of a symbol or an atomic number; ghosts, dummies and isotopes are none."""
     known = qcel.periodictable.E
     element = known[int(symbol)] if symbol.isdecimal() and int(symbol) < len(known) else symbol.capitalize()
-    if element not in known[1:]:
+    if not symbol.isascii() or element not in known[1:]:
         raise InputError(f"{where}: {symbol!r} is not an element; give its symbol or its atomic number.")
     return str(element)
 
@@ -183,7 +192,7 @@ def read_xyz(path: Path, unit: float) -> tuple[tuple[str, ...], NDArray[np.float
         If it is not in the .xyz format.
     """
     lines = read_text(path).rstrip().splitlines()
-    if not lines or not lines[0].strip().isdecimal() or int(lines[0]) == 0:
+    if not lines or not re.fullmatch("[0-9]+", lines[0].strip()) or int(lines[0]) == 0:
         raise InputError(f"{path}, line 1: an .xyz file begins with the number of atoms; got {(lines or [''])[0]!r}.")
     nat = int(lines[0])
     if len(lines) != nat + 2:

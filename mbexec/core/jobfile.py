@@ -15,7 +15,7 @@ from mbexec.core import ladder
 from mbexec.core.config import Layer, unknown
 from mbexec.core.errors import ConfigError, InputError
 from mbexec.core.geometry import Fragment, check_apart, fragments_of, parse_geometry, read_xyz
-from mbexec.core.settings import is_text, is_whole
+from mbexec.core.settings import is_order, is_text, is_whole
 
 __all__ = ["CHEMISTRY", "check", "from_job"]
 
@@ -42,8 +42,7 @@ def _is_levels(value: Any) -> bool:
 
 
 def _is_level(key: Any) -> bool:
-    """Whether it is a number as one writes it: 1 but not 01, which would be two names for one level."""
-    return key == "supersystem" or (str(key).isdecimal() and not isinstance(key, bool) and not str(key).startswith("0"))
+    return key == "supersystem" or is_order(key)
 
 
 def _one_of(*words: str) -> _Rule:

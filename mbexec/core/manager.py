@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import attrs
 import pluggy
 from attrs import field, frozen
 
@@ -28,6 +29,7 @@ _ROLES = {
     "reporter": ("report_metrics",),
     "store": ("recall_results", "keep_result"),
 }
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a table"}
 _OWNED = ("build_tasks", "submit_level", "merge_results")
 
 
@@ -183,9 +185,21 @@ def _build(name: str, cls: type, config: RunConfig) -> object:
     try:
         plugin: object = cls(**table)
     except Exception as error:
-        why = error.args[0] if error.args else error  # attrs' validators put more into args than people want to read
-        raise ConfigError(f"[plugin.{name}] {dict(table)!r} is not accepted: {type(error).__name__}: {why}") from error
+        raise ConfigError(f"[plugin.{name}] {dict(table)!r} is not accepted: {_words(error)}") from error
     return plugin
+
+
+def _words(error: Exception) -> str:
+    """What a class says against a setting; attrs' validators put more into args than people want to read."""
+    match error:
+        case TypeError(args=(_, attrs.Attribute(name=name), type() | tuple() as kinds, value)):
+            return f"{name} = {value!r:.80} must be {_kinds([kinds] if isinstance(kinds, type) else kinds)}."
+    return f"{type(error).__name__}: {error.args[0] if error.args else error}"
+
+
+def _kinds(classes: Collection[type]) -> str:
+    """In words; a whole number is a number."""
+    return " or ".join(_KINDS.get(cls, cls.__name__) for cls in classes if cls is not int or float not in classes)
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:

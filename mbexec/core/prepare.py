@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from attrs import frozen
 
 from mbexec.core.blame import blamed
 from mbexec.core.check import ResultCheck
+from mbexec.core.config import SHARE, SHARED_FILE
 from mbexec.core.context import Cluster, Context, alternative_label, rung_label
 from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import PluginError
@@ -22,8 +25,9 @@ from mbexec.core.keys import Keys
 from mbexec.core.ladder import without_ladder
 from mbexec.core.limits import limited_threads
 from mbexec.core.manager import harnesses, host
+from mbexec.core.resources import granted_cores
 from mbexec.core.safety import refuse_mixed, refuse_unsafe
-from mbexec.core.settings import RunConfig
+from mbexec.core.settings import RunConfig, TaskSettings
 from mbexec.core.stored import Stored
 from mbexec.core.types import Plan
 from mbexec.core.work import Work
@@ -88,6 +92,7 @@ def prepared(spec: ManyBodyInput, config: RunConfig) -> Iterator[Prepared]:
         if not isolated:
             refuse_unsafe(programs, config.run.executor, work.workers)
         _warn_of_timeout(executor, config)
+        _warn_of_cores(work.workers, config)
         warn_of_convergence(plan)
         sizes = [len(atoms) for atoms in plan.spec.molecule.fragments]
         check = ResultCheck(plan.spec.specification.driver.value, sizes, plan.properties)
@@ -123,7 +128,22 @@ def planned(manager: pluggy.PluginManager, spec: ManyBodyInput, config: RunConfi
         made: Plan = manager.hook.build_tasks(spec=spec, config=config)
     if not isinstance(made, Plan):
         raise PluginError(f"The planner {name!r} gave {made!r:.80} as its plan; build_tasks must return a Plan.")
+    _warn_of_orders(made, config)
     return made
+
+
+def _warn_of_orders(plan: Plan, config: RunConfig) -> None:
+    """Tell of [task.N] without a fragment of N bodies, unless it stands in a file for many jobs."""
+    sizes = [level.nbody for level in plan.levels]
+    for nbody in config.task_of.keys() - set(sizes):
+        keys = [key for key in config.sources if key.startswith(f"task.{nbody}.")]
+        sources = [config.sources[key] for key in keys if Path(config.sources[key]).name != SHARED_FILE]
+        if sources:
+            warnings.warn(
+                f"{sources[0]}: [task.{nbody}] has no effect: the fragments of this job have "
+                f"{', '.join(map(str, sizes))} bodies.",
+                stacklevel=2,
+            )
 
 
 def keys_of(plan: Plan, context: Context, versions: Mapping[str, str]) -> Keys:
@@ -184,9 +204,30 @@ def _workers(manager: pluggy.PluginManager, config: RunConfig) -> int:
     return min(config.run.workers, most)
 
 
+def _tasks(config: RunConfig) -> dict[str, TaskSettings]:
+    """Settings of fragments, by the table that they stand in."""
+    return {"task": config.task} | {f"task.{nbody}": task for nbody, task in config.task_of.items()}
+
+
+def _warn_of_cores(workers: int, config: RunConfig) -> None:
+    """Tell that fragments may use more cores at once than there are; who sets workers alone is taken at his word."""
+    found = {key: task.ncores for key, task in _tasks(config).items() if f"{key}.ncores" in config.sources}
+    key = max(found, key=lambda each: found[each])
+    granted = granted_cores(os.environ)
+    if config.sources[f"{key}.ncores"].startswith(SHARE) or workers * found[key] <= granted.amount:
+        return
+    lower = f"{key}.ncores" + (" or run.workers" if workers > 1 else "")
+    asked = f"run.workers = {config.run.workers}, {config.sources['run.workers']}"
+    warnings.warn(
+        f"{key}.ncores = {found[key]} ({config.sources[f'{key}.ncores']}) for {workers} fragment{'s' * (workers > 1)} "
+        f"at once ({asked}) makes {workers * found[key]} cores, but this process is granted {granted.amount:.0f} "
+        f"({granted.source}), so threads would wait for each other. Lower {lower}.",
+        stacklevel=2,
+    )
+
+
 def _warn_of_timeout(executor: object, config: RunConfig) -> None:
-    found = {"task": config.task} | {f"task.{nbody}": task for nbody, task in config.task_of.items()}
-    given = [(key, task.timeout) for key, task in found.items() if task.timeout is not None]
+    given = [(key, task.timeout) for key, task in _tasks(config).items() if task.timeout is not None]
     if given and not getattr(executor, "can_kill", False):
         key, timeout = given[0]
         warnings.warn(

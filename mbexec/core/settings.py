@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 from attrs import field, frozen
 
-__all__ = ["RunConfig", "RunSettings", "TaskSettings", "is_text", "is_whole"]
+__all__ = ["RunConfig", "RunSettings", "TaskSettings", "is_order", "is_text", "is_whole"]
 
 
 def is_whole(minimum: float = -math.inf) -> Callable[[Any], bool]:
@@ -28,6 +29,11 @@ def _is_not_negative(value: Any) -> bool:
 def is_text(value: Any) -> bool:
     """Whether it is text, and not empty."""
     return isinstance(value, str) and bool(value)
+
+
+def is_order(key: Any) -> bool:
+    """Whether a key is a number of bodies as one writes it: 1 but not 01, which would be two names for one table."""
+    return re.fullmatch("[1-9][0-9]*", str(key)) is not None
 
 
 def _is_names(value: Any) -> bool:

@@ -59,11 +59,17 @@ def validate(
     ------
     PluginNotFoundError
         If an executor that was named is not installed.
+    HookError
+        If one is no executor.
     """
     for name in executors:
         find_plugin(name, "executor")
     settings = {"task.ncores": 1} | ({} if workers is None else {"run.workers": workers})
-    here = _installed(executors, engine.read_job(systems[0].job, settings)[1])
+    config = engine.read_job(systems[0].job, settings)[1]
+    for plugin in installed_plugins():
+        if plugin.name in executors and not plugin.error and "executor" not in plugin.roles:
+            host([(plugin.name, "executor")], config)  # says what is wrong with it, as a run does
+    here = _installed(executors, config)
     trial = _Trial([each.name for each in here if not each.problem], settings, tell)
     missing: dict[System, str] = {}
     load = os.getloadavg()[0]

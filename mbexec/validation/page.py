@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 from attrs import frozen
 
@@ -187,7 +188,7 @@ def files(found: Validation, path: Path) -> dict[Path, str]:
         Of the page. The plots go beside it, named after it.
     """
     speed, cost = (path.with_name(f"{path.stem}-{what}.svg") for what in ("speed", "cost"))
-    return {path: _page(found, speed.name, cost.name), speed: speed_plot(found), cost: cost_plot(found)}
+    return {path: _page(found, quote(speed.name), quote(cost.name)), speed: speed_plot(found), cost: cost_plot(found)}
 
 
 def _page(found: Validation, speed: str, cost: str) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import structlog
 from attrs import define, field, validators
@@ -27,8 +27,10 @@ class _Trouble(Exception):  # noqa: N818 - it passes
     """The file can't be used just now; the words say why."""
 
 
-def _resolved(path: str | Path) -> Path:
-    return Path(path).resolve()  # SQLite puts its other files beside the real one, not beside a link
+def _path(given: Any) -> Path:
+    if not isinstance(given, (str, Path)):
+        raise TypeError(f"path = {given!r:.80} must be text.")
+    return Path(given).resolve()  # SQLite puts its other files beside the real one, not beside a link
 
 
 @define(eq=False)
@@ -45,7 +47,7 @@ class Sqlite:
         Seconds to wait for another process that has the file locked.
     """
 
-    path: Path = field(converter=_resolved)
+    path: Path = field(converter=_path)
     bodies: bool = field(default=False, validator=validators.instance_of(bool))
     patience: float = field(default=10.0, validator=[validators.instance_of((int, float)), validators.ge(0)])
     _database: Database | None = field(default=None, init=False)

@@ -106,7 +106,7 @@ class Pruning:
         try:
             self.database.connection.execute("VACUUM")
         except sqlite3.Error as error:
-            return why(error, self.patience)
+            return why(self.database.path, error, self.patience)
         return ""
 
 

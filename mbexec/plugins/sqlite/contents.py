@@ -189,7 +189,7 @@ def told(path: Path, patience: float) -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, sqlite3.Error) and is_damage(error):
             raise _damaged(path, str(error)) from error
-        raise ConfigError(f"The store {path} can't be used: {why(error, patience)}.") from error
+        raise ConfigError(f"The store {path} can't be used: {why(path, error, patience)}.") from error
 
 
 def _damaged(path: Path, reason: str) -> ConfigError:
