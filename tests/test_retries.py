@@ -197,6 +197,14 @@ def test_what_else_is_no_ladder():
     assert str(error.value) == f"{place} = {{'rungs': []}} must be a table; the only key that is known is ladder."
 
 
+def test_extras_that_are_no_table():
+    """QCElemental lets anything stand there."""
+    spec = json.loads(mbexec.plan(job(argon(2))).spec.serialize("json"))
+    spec["specification"]["specification"]["(auto)"]["extras"] = 3
+    with pytest.raises(InputError, match=r"^specification.specification\['\(auto\)'\].extras = 3 must be a table\.$"):
+        mbexec.plan(spec)
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_on_error_stop(executor):
     """After the first failed fragment nothing new starts; what runs is finished and counted."""

@@ -23,7 +23,7 @@ def is_ladder(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(rung, Mapping) and rung for rung in value)
 
 
-def check_ladder(extras: Mapping[str, Any] | None, where: str) -> None:
+def check_ladder(extras: Any, where: str) -> None:
     """Refuse what is written in a model chemistry's extras and is no ladder.
 
     Raises
@@ -31,6 +31,8 @@ def check_ladder(extras: Mapping[str, Any] | None, where: str) -> None:
     InputError
         Names the place, what is given and what is allowed.
     """
+    if extras is not None and not isinstance(extras, Mapping):
+        raise InputError(f"{where} = {extras!r:.80} must be a table.")
     own = (extras or {}).get("mbexec", {})
     if not isinstance(own, Mapping) or own.keys() - {"ladder"}:
         raise InputError(f"{where}['mbexec'] = {own!r:.80} must be a table; the only key that is known is ladder.")
