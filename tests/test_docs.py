@@ -284,7 +284,7 @@ def template(node):
 
 def messages(folder):
     """Templates of all messages below a folder that have words of their own."""
-    raised = {*errors.__all__, *graph_errors.__all__, "BadParameter", "warn"} - {"blamed"}
+    raised = {*errors.__all__, *graph_errors.__all__, "BadParameter", "warn"}
     calls = [
         node
         for path in sorted(folder.glob("**/*.py"))

@@ -158,6 +158,16 @@ MOODY = """
 """
 
 
+def test_a_longer_ladder_is_still_to_be_tried(memory):
+    """What failed without it may work with it, so that failure is none of this run."""
+    fails = {"program": "toy-potential", "method": "lj", "keywords": {"fail": "convergence_error"}}
+    short, long = (job(argon(2), max_nbody=2, program={**fails, **more}) for more in ({}, {"ladder": [{"sleep": 0}]}))
+    assert executed(run(short)) == 3
+    assert executed(run(short, retry_failed=False)) == 0
+    assert executed(run(long, retry_failed=False)) == 3
+    assert executed(run(long, retry_failed=False)) == 0
+
+
 def test_another_run_may_bring_a_result_meanwhile(install):
     """The store is asked once more as each task is about to run; what came since does not run."""
     memory = Memory()

@@ -14,7 +14,7 @@ from mbexec.plugins.sqlite.contents import Contents, check_readable, connected, 
 from mbexec.plugins.sqlite.database import Database, is_damage, network
 from mbexec.plugins.sqlite.opening import why
 from mbexec.plugins.sqlite.rows import is_whole
-from mbexec.plugins.sqlite.salvage import readable_rows
+from mbexec.plugins.sqlite.salvage import has_odd_header, readable_rows
 
 __all__ = ["Health", "Pruning", "examined", "pruning"]
 
@@ -52,7 +52,7 @@ def examined(path: Path, patience: float) -> Health:
             try:
                 return _read(path, patience, problems)
             except sqlite3.Error as error:
-                if not is_damage(error):
+                if not is_damage(error) and not has_odd_header(path):
                     raise
                 problems.append(str(error))
         good = {row[0] for row in readable_rows(path)}

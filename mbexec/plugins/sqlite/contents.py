@@ -17,7 +17,7 @@ from mbexec import ConfigError, Task, TaskResult
 from mbexec.plugins.sqlite.database import is_damage, text_of
 from mbexec.plugins.sqlite.opening import check_is_store, why
 from mbexec.plugins.sqlite.rows import COLUMNS, Row, read
-from mbexec.plugins.sqlite.salvage import log_of
+from mbexec.plugins.sqlite.salvage import has_odd_header, log_of
 
 __all__ = ["Contents", "Group", "Kept", "check_readable", "connected", "contents", "is_readable", "told"]
 
@@ -187,7 +187,7 @@ def told(path: Path, patience: float) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        if isinstance(error, sqlite3.Error) and is_damage(error):
+        if isinstance(error, sqlite3.Error) and (is_damage(error) or has_odd_header(path)):
             raise _damaged(path, str(error)) from error
         raise ConfigError(f"The store {path} can't be used: {why(path, error, patience)}.") from error
 
