@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,10 +14,9 @@ from mbexec import TaskResult
 from mbexec.cli.common import DONE, FAILED, check_output, defaults, store_file, terminal, write_file
 from mbexec.core import engine, inspection
 from mbexec.core.errors import ConfigError
-from mbexec.plugins.sqlite.care import examined, pruning
-from mbexec.plugins.sqlite.contents import Kept, contents
-from mbexec.plugins.sqlite.export import FORMATS
-from mbexec.plugins.sqlite.salvage import begins_as_store, log_of
+
+if TYPE_CHECKING:
+    from mbexec.plugins.sqlite.contents import Kept
 
 __all__ = ["store"]
 
@@ -52,6 +52,7 @@ def list_contents(place: Path, fragments: bool, limit: int) -> None:
     Exit codes: 0 done, 2 bad input.
     """
     from mbexec import tables
+    from mbexec.plugins.sqlite.contents import contents
 
     path = _file(place)
     with contents(path, _PATIENCE) as found:
@@ -66,6 +67,8 @@ def list_contents(place: Path, fragments: bool, limit: int) -> None:
 
 def _file(place: Path) -> Path:
     """Of a store, which may be named by a job."""
+    from mbexec.plugins.sqlite.salvage import begins_as_store
+
     if place.suffix.lower() not in _JOBS or (place.is_file() and begins_as_store(place)):
         return place
     return store_file(engine.read_job(place, {}, defaults(place, quiet=True))[1])
@@ -73,6 +76,8 @@ def _file(place: Path) -> Path:
 
 def _size(path: Path) -> int:
     """Of its file, and of the log that SQLite may have beside it."""
+    from mbexec.plugins.sqlite.salvage import log_of
+
     return sum(each.stat().st_size for each in (path, log_of(path)) if each.exists())
 
 
@@ -88,6 +93,7 @@ def show(place: Path, name: str, body: bool) -> None:
     Exit codes: 0 done, 2 bad input, or no result or several of that name.
     """
     from mbexec import tables
+    from mbexec.plugins.sqlite.contents import contents
 
     path = _file(place)
     with contents(path, _PATIENCE) as found:
@@ -121,6 +127,8 @@ def export(place: Path, file: Path, force: bool) -> None:
     Exit codes: 0 done, 1 damaged results were left out, 2 bad input.
     """
     from mbexec import tables
+    from mbexec.plugins.sqlite.contents import contents
+    from mbexec.plugins.sqlite.export import FORMATS
 
     path = _file(place)
     lines = FORMATS.get(file.suffix.lower())
@@ -167,6 +175,8 @@ def prune(place: Path, failures: bool, older_than: float | None, jobs: tuple[Pat
     Exit codes: 0 done, 1 not done after all, 2 bad input, or another process has the store locked.
     """
     from mbexec import tables
+    from mbexec.plugins.sqlite.care import pruning
+    from mbexec.plugins.sqlite.contents import contents
 
     if not (failures or older_than is not None or jobs):
         raise click.UsageError("Say what to remove: --failures, --older-than DAYS or --not-needed-by JOB.")
@@ -201,6 +211,7 @@ def verify_file(place: Path) -> None:
     Exit codes: 0 everything is, 1 something is damaged, 2 bad input.
     """
     from mbexec import tables
+    from mbexec.plugins.sqlite.care import examined
 
     path = _file(place)
     found = examined(path, _PATIENCE)
