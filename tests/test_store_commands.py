@@ -596,7 +596,19 @@ def test_verify_finds_damaged_rows(path):
     found = mbexec_("store", "verify", path)
     assert found.exit_code == FAILED
     assert re.findall(r"^Damaged: (\w+)$", found.stdout, re.MULTILINE) == keys[:10]
-    assert found.stdout.endswith(f"... and 2 more.\n{path}: 18 results as written, 12 damaged.\n")
+    assert found.stdout.endswith(
+        f"... and 2 more.\n{path}: 18 results as written, 12 damaged.\nRuns that need what is damaged compute it again.\n"
+    )
+
+
+def test_verify_shows_no_damage_that_a_terminal_would_obey(path):
+    """Keys may be damaged too."""
+    _, keys, _ = fill(path, 3)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE results SET key = char(27) || '[2J' WHERE key = ?", (keys[1],))
+    connection.commit()
+    connection.close()
+    assert "Damaged: \N{REPLACEMENT CHARACTER}[2J\n" in mbexec_("store", "verify", path).stdout
 
 
 def test_verify_counts_what_can_be_saved_of_a_torn_store(path):

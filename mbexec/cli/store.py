@@ -216,13 +216,15 @@ def verify_file(place: Path) -> None:
     path = _file(place)
     found = examined(path, _PATIENCE)
     for problem in found.problems[:_NAMED]:
-        click.echo(f"SQLite: {problem}")
+        click.echo(f"SQLite: {tables.printable(problem)}")
     for key in found.damaged[:_NAMED]:
-        click.echo(f"Damaged: {key}")
+        click.echo(f"Damaged: {tables.printable(key)}")
     if len(found.damaged) > _NAMED:
         click.echo(f"... and {len(found.damaged) - _NAMED} more.")
     damaged = f", {len(found.damaged)} damaged" if found.damaged else ""
     click.echo(f"{path}: {tables.counted(found.good, 'result')} as written{damaged}.")
-    if found.problems:
+    if not found.readable:
         click.echo("The next run saves what can be read in a new file, and sets this one aside.")
+    elif found.damaged:
+        click.echo("Runs that need what is damaged compute it again.")
     sys.exit(FAILED if found.damaged or found.problems else DONE)

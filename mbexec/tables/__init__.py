@@ -1,6 +1,6 @@
 """What the command line shows: results, plans, settings, plugins and stores as tables for people."""
 
-from mbexec.tables.layout import counted, sheet
+from mbexec.tables.layout import counted, printable, sheet
 from mbexec.tables.plans import amplification_table, plan_table, plugins_table, settings_table
 from mbexec.tables.results import failures, results, summary
 from mbexec.tables.stores import (
@@ -23,6 +23,7 @@ __all__ = [
     "lines_of",
     "plan_table",
     "plugins_table",
+    "printable",
     "recomputed_table",
     "results",
     "settings_table",

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["counted", "sheet", "table_of"]
+__all__ = ["counted", "printable", "sheet", "table_of"]
 
 
 def table_of(*columns: str, title: str | None = None, left: int = 1) -> Table:
@@ -33,3 +33,8 @@ def sheet(title: str, columns: Sequence[str], groups: Iterable[Iterable[Sequence
 def counted(number: int, noun: str) -> str:
     """A number of things: "1 result", "2 results"."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def printable(text: str) -> str:
+    """What programs said, without what makes a terminal do things."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

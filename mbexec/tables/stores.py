@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mbexec.core import messages
-from mbexec.tables.layout import table_of
+from mbexec.tables.layout import printable, table_of
 
 if TYPE_CHECKING:
     from mbexec import TaskResult
@@ -99,9 +99,9 @@ def lines_of(row: Kept, found: TaskResult) -> Iterator[str]:
     yield f"step       {found.step}"
     yield from (f"started    {_moment(found.started)}", f"ended      {_moment(found.ended)}")
     yield from (f"wall time  {found.wall_time:.6f} s", f"cpu time   {found.cpu_time:.6f} s")
-    yield f"worker     {_shown(found.worker) or '-'}"
+    yield f"worker     {printable(found.worker) or '-'}"
     yield f"body       {'-' if found.body is None else size_of(len(found.body)) + '; --body prints it'}"
-    yield from (f"note       {_shown(note)}" for note in found.notes)
+    yield from (f"note       {printable(note)}" for note in found.notes)
     for name, value in found.values.items():
         array = np.asarray(value)
         unit = _UNITS.get(name) or _UNITS_OF_RANK[min(array.ndim, 2)]
@@ -111,9 +111,9 @@ def lines_of(row: Kept, found: TaskResult) -> Iterator[str]:
             yield f"{name} / {unit}"
             yield from (" ".join(f"{x:19.12f}" for x in numbers) for numbers in np.atleast_2d(array))
     if found.error is not None:
-        yield from ("", "error message", _shown(found.error.error_message).rstrip("\n"))
+        yield from ("", "error message", printable(found.error.error_message).rstrip("\n"))
     if found.output:
-        yield from ("", "output", _shown(found.output).rstrip("\n"))
+        yield from ("", "output", printable(found.output).rstrip("\n"))
 
 
 def size_of(count: int) -> str:
@@ -132,8 +132,3 @@ def _date(seconds: float) -> str:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")
-
-
-def _shown(text: str) -> str:
-    """What programs said, without what makes a terminal do things."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

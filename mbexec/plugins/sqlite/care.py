@@ -31,11 +31,14 @@ class Health:
         Keys of those that are not.
     problems
         What SQLite says is wrong with the file.
+    readable
+        Whether SQLite can read it to the end.
     """
 
     good: int
     damaged: tuple[str, ...]
     problems: tuple[str, ...]
+    readable: bool
 
 
 def examined(path: Path, patience: float) -> Health:
@@ -56,7 +59,7 @@ def examined(path: Path, patience: float) -> Health:
                     raise
                 problems.append(str(error))
         good = {row[0] for row in readable_rows(path)}
-    return Health(len(good), (), tuple(problems or ["its header can't be read"]))
+    return Health(len(good), (), tuple(problems or ["its header can't be read"]), readable=False)
 
 
 def _read(path: Path, patience: float, problems: list[str]) -> Health:
@@ -69,7 +72,7 @@ def _read(path: Path, patience: float, problems: list[str]) -> Health:
                 good += 1
             else:
                 damaged.append(str(row[0]))
-    return Health(good, tuple(damaged), tuple(problems))
+    return Health(good, tuple(damaged), tuple(problems), readable=True)
 
 
 @define(eq=False)
