@@ -597,7 +597,8 @@ def test_verify_finds_damaged_rows(path):
     assert found.exit_code == FAILED
     assert re.findall(r"^Damaged: (\w+)$", found.stdout, re.MULTILINE) == keys[:10]
     assert found.stdout.endswith(
-        f"... and 2 more.\n{path}: 18 results as written, 12 damaged.\nRuns that need what is damaged compute it again.\n"
+        f"... and 2 more.\n{path}: 18 results as written, 12 damaged.\n"
+        "Runs that need what is damaged compute it again.\n"
     )
 
 
