@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 SHARED_FILE = "mbexec.toml"
-SHARE = "split of "
 _CHEMISTRY = ("molecule", "mbe", "program")
 _TABLES = (*_CHEMISTRY, "run", "task", "plugin")
 _VARIABLE = "MBEXEC_"
@@ -295,6 +294,6 @@ def _split_machine(run: dict[str, Any], task: dict[str, Any], others: Iterable[i
     cores, memory = granted_cores(os.environ), granted_memory(os.environ)
     if "workers" not in run:
         run["workers"] = int(max(1, cores.amount // max([task.get("ncores", 1), *others])))
-        origin["run.workers"] = f"{SHARE}{cores.source}"
+        origin["run.workers"] = f"split of {cores.source}"
     share = float(f"{0.9 * memory.amount / run['workers']:.4g}")
-    _fill(task, origin, [(f"{SHARE}{cores.source}", {"ncores": 1}), (f"{SHARE}{memory.source}", {"memory": share})])
+    _fill(task, origin, [(f"split of {cores.source}", {"ncores": 1}), (f"split of {memory.source}", {"memory": share})])

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from mbexec.core.blame import blamed
 from mbexec.core.check import ResultCheck
-from mbexec.core.config import SHARE, SHARED_FILE
+from mbexec.core.config import SHARED_FILE
 from mbexec.core.context import Cluster, Context, alternative_label, rung_label
 from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.errors import PluginError
@@ -210,11 +210,11 @@ def _tasks(config: RunConfig) -> dict[str, TaskSettings]:
 
 
 def _warn_of_cores(workers: int, config: RunConfig) -> None:
-    """Tell that fragments may use more cores at once than there are; who sets workers alone is taken at his word."""
+    """Tell that fragments may use more cores at once than there are; many workers of one core each are no mistake."""
     found = {key: task.ncores for key, task in _tasks(config).items() if f"{key}.ncores" in config.sources}
     key = max(found, key=lambda each: found[each])
     granted = granted_cores(os.environ)
-    if config.sources[f"{key}.ncores"].startswith(SHARE) or workers * found[key] <= granted.amount:
+    if found[key] == 1 or workers * found[key] <= granted.amount:
         return
     lower = f"{key}.ncores" + (" or run.workers" if workers > 1 else "")
     asked = f"run.workers = {config.run.workers}, {config.sources['run.workers']}"
