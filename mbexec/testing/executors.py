@@ -9,7 +9,8 @@ import threading
 import time
 import unittest
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 
 from mbexec.core.types import TaskResult
 from mbexec.testing.rules import Make, broken, rule
-from mbexec.testing.trial import Trial, plugged
+from mbexec.testing.trial import Trial, declared_workers, plugged
+from mbexec.testing.waiting import until
 
 __all__ = [
     "a_failing_task_is_a_result",
@@ -39,6 +41,7 @@ __all__ = [
 
 WINDOW = 512
 _STALLED = 10.0
+_SETTLED = 1.0
 _EACH_ONCE = "yield each one's result exactly once"
 
 
@@ -66,10 +69,21 @@ def _check_values(trial: Trial, results: list[TaskResult]) -> None:
             )
         for name, value in own.values.items():
             if np.asarray(result.values.get(name)).tobytes() != np.asarray(value).tobytes():
+                _check_owner(trial, result)
                 raise broken(
                     f"gave {trial.plan[result.index].label} the {name} {result.values.get(name)!r:.80}, "
                     f"which is not the {value!r:.80} that the task gives when it is run here"
                 )
+
+
+def _check_owner(trial: Trial, result: TaskResult) -> None:
+    """Whether it is the result of another task, no two of which give the same energy."""
+    for task in trial.plan:
+        if task.index != result.index and trial.work(task).values.get("energy") == result.values.get("energy"):
+            raise broken(
+                f"gave the result of {task.label}, whose index is {task.index}, the index {result.index}, "
+                f"which is that of {trial.plan[result.index].label}"
+            )
 
 
 @rule("executor", _EACH_ONCE, "Pull tasks to the end of the level, and yield what each gave once.")
@@ -143,21 +157,36 @@ def short_tasks_do_not_wait_for_long_ones(make: Make, gate: Path) -> None:
     """While one task takes long, the results of at least half of the others come."""
     _needs_two_workers(make)
     trial = Trial(["long"] + ["plain"] * 15, {"long": {"wait": str(gate)}})
-    fallback = threading.Timer(_STALLED, gate.unlink, kwargs={"missing_ok": True})
-    fallback.start()
     early = 0
-    with plugged(make) as executor, closing(trial.submit(executor)) as results:
+    with plugged(make) as executor, _opened_when_idle(gate, _STALLED), closing(trial.submit(executor)) as results:
         for result in results:
             if trial.label(result.index) == "long":
                 break
             early += 1
             if early >= 8:
                 gate.unlink(missing_ok=True)
-        fallback.cancel()
         for _ in results:
             pass
     if early < 8:
         raise broken(f"gave {early} of 15 results of short tasks while a long one ran on another worker")
+
+
+@contextmanager
+def _opened_when_idle(gate: Path, seconds: float) -> Iterator[None]:
+    """Let toys go when nothing has been done for some time, and at the end of the block at the latest."""
+    left = threading.Event()
+
+    def opening() -> None:
+        until(left.is_set, seconds)
+        gate.unlink(missing_ok=True)
+
+    opener = threading.Thread(target=opening, daemon=True)
+    opener.start()
+    try:
+        yield
+    finally:
+        left.set()
+        opener.join()
 
 
 @rule(
@@ -240,13 +269,11 @@ def closing_cancels(make: Make, gate: Path) -> None:
         results = trial.submit(executor)
         next(results)
         running = min(trial.work.workers, len(trial.level.pulled) - 1)
-        _until(lambda: _begun(log) >= 1 + running, 2.0)
+        until(lambda: _begun(log) >= 1 + running, 2 * _SETTLED)
         before = _begun(log)
-        opener = threading.Timer(0.3, gate.unlink)
-        opener.start()
-        results.close()
-        opener.join()
-        _until(lambda: _begun(log) > before + trial.work.workers, 0.3)
+        with _opened_when_idle(gate, _SETTLED):
+            results.close()
+        until(lambda: _begun(log) > before + trial.work.workers, _SETTLED)
     if _begun(log) > before + trial.work.workers:
         raise broken(f"began {_begun(log) - before} tasks after its iterator was closed")
 
@@ -254,13 +281,6 @@ def closing_cancels(make: Make, gate: Path) -> None:
 def _begun(log: Path) -> int:
     """How many toys have begun, by their log."""
     return sum(line.startswith("began") for line in log.read_text().splitlines()) if log.exists() else 0
-
-
-def _until(condition: Any, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return bool(condition())
 
 
 @rule(
@@ -348,6 +368,6 @@ def the_same_bits_as_serial(make: Make, gate: Path) -> None:
 
 
 def _needs_two_workers(make: Make) -> None:
-    most = getattr(make(), "max_workers", 2)
+    most = declared_workers(make(), 2)
     if most < 2:
         raise unittest.SkipTest(f"it runs one task at a time (max_workers = {most})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import tempfile
@@ -15,10 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Broken", "Make", "Rule", "broken", "check", "gate", "rule"]
+__all__ = ["Broken", "Make", "Rule", "TimedOut", "broken", "check", "gate", "rule"]
 
 Make = Callable[..., Any]
 PATIENCE = 60.0
+
+
+class TimedOut(AssertionError):  # noqa: N818 - a finding that may be nobody's fault
+    """A plugin that did not come to an end, which may be its fault or not."""
 
 
 class Broken(Exception):  # noqa: N818 - a finding about a plugin
@@ -69,7 +74,7 @@ def rule(role: str, says: str, mend: str, *, here: bool = False) -> Callable[[Ca
             try:
                 with gate() as shut:
                     call = partial(body, make, shut, **given)
-                    call() if here else _within(patience, call)
+                    call() if here else _within(patience, call, role)
             except Broken as found:
                 raise AssertionError(_sentence(role, str(found), says, mend)) from found.__cause__
             except (AssertionError, unittest.SkipTest):
@@ -113,7 +118,7 @@ class _Bench(threading.Thread):
 _free: list[_Bench] = []
 
 
-def _within(patience: float, call: Callable[[], None]) -> None:
+def _within(patience: float, call: Callable[[], None], role: str) -> None:
     """Call in another thread, so that a plugin that waits for ever is left waiting and told on."""
     bench = _free.pop() if _free else _Bench()
     future: Future[None] = Future()
@@ -122,7 +127,13 @@ def _within(patience: float, call: Callable[[], None]) -> None:
     if not done:
         frame = sys._current_frames().get(bench.ident or 0)
         place = " <- ".join(f"{f.filename}:{f.lineno}" for f in traceback.extract_stack(frame)[:-4:-1])
-        raise broken(f"did not come to an end within {patience:g} s; it waits at {place}")
+        load, more = f"{os.getloadavg()[0]:.1f}", f"{10 * patience:g}"
+        raise TimedOut(
+            f"The {role} timed out: it did not come to an end within {patience:g} s, the patience of the kit; it waits "
+            f"at {place}. Perhaps it waits for ever. Perhaps the machine is busy (load average {load}), and it is not "
+            f"to blame: have more patience, by check_{role}(..., patience={more}) or "
+            f"python -m mbexec.testing --patience {more}."
+        )
     _free.append(bench)
     future.result()
 
@@ -136,7 +147,7 @@ def check(rules: Iterable[Rule], make: Make, *, patience: float, **given: Any) -
         except unittest.SkipTest as why:
             print(f"skipped  {each.__name__}: {why}")
         except AssertionError as fault:
-            print(f"BROKEN   {each.__name__}: {fault}")
+            print(f"{'TIMEOUT' if isinstance(fault, TimedOut) else 'BROKEN '}  {each.__name__}: {fault}")
             faults.append(f"{each.__name__}: {fault}")
         else:
             print(f"kept     {each.__name__}")

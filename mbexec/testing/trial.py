@@ -24,7 +24,7 @@ from mbexec.testing.rules import Make, broken
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput
 
-__all__ = ["Plugged", "Trial", "WatchedLevel", "plugged", "work_of"]
+__all__ = ["Plugged", "Trial", "WatchedLevel", "declared_workers", "plugged", "work_of"]
 
 _TOY = "toy-potential"
 
@@ -62,6 +62,14 @@ class WatchedLevel(Level):
         task = super().__next__()
         self.pulled.append(task.index)
         return task
+
+
+def declared_workers(executor: Any, otherwise: int) -> int:
+    """The most workers that an executor says it can use."""
+    most = getattr(executor, "max_workers", otherwise)
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise broken(f"declares max_workers = {most!r}, which is no whole number from 1 up")
+    return most
 
 
 def work_of(plan: Plan, task: TaskSettings, workers: int) -> Work:
@@ -117,7 +125,7 @@ class Trial:
         if not executor.hook.submit_level.get_hookimpls():
             raise broken("has no hook submit_level; mark the method with mbexec.hookimpl")
         self.level = self._new_level()
-        self.work.workers = min(self.workers, getattr(executor.plugin, "max_workers", self.workers))
+        self.work.workers = min(self.workers, declared_workers(executor.plugin, self.workers))
         given = executor.hook.submit_level(level=self.level, work=self.work)
         return self._passed(given)
 
