@@ -39,7 +39,7 @@ class MbexecError(Exception):
         super().__init__(*args)
         # tblib, which Dask brings along, tells pickle to ask it and not `__reduce__` of all exceptions that there are;
         # it sends causes as they are, and an error with a cause that can't be pickled would not arrive.
-        copyreg.pickle(type(self), MbexecError.__reduce__)
+        copyreg.pickle(type(self), type(self).__reduce__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         cause = {} if self.__cause__ is None else {"__cause__": _portable(self.__cause__)}

@@ -54,6 +54,7 @@ def test_runs_at_once_have_workers_of_their_own(toys, tmp_path):
     assert len(set.union(*used)) == 6
 
 
+@pytest.mark.filterwarnings("ignore:.*so threads would wait for each other")
 def test_runs_at_once_may_use_different_numbers_of_cores(toys, tmp_path):
     """Each run's workers have its own number, for libraries and for programs."""
     jobs = []
@@ -201,6 +202,7 @@ def test_settings_that_can_not_be(setting, value):
         mbexec.run(job(), **{f"plugin.loky.{setting}": value})
 
 
+@pytest.mark.filterwarnings("ignore:.*so threads would wait for each other")
 def test_cores_and_time_by_the_number_of_bodies(toys):
     """Threads of numerical libraries change from fragment to fragment; only pairs have so little time."""
     given = toys.job({"[0, 1]": "hang", "[2]": "try twice"}, nfr=3, retries=1, **{"2": {"ncores": 2, "timeout": 0.5}})
