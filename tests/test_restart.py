@@ -172,8 +172,9 @@ class Storm:
         began = set(after.began[len(before.began) :])
         assert not began & before.kept
         assert before.kept <= after.kept
-        if after.said:
-            assert after.said[0].endswith(f".store: {len(before.kept)} result{'s' * (len(before.kept) != 1)}")
+        for line in after.said:
+            if line.startswith("Store "):
+                assert line.endswith(f".store: {len(before.kept)} result{'s' * (len(before.kept) != 1)}")
         if interrupted := re.match(r"Interrupted: (\d+) of", after.said[-1] if after.said else ""):
             assert int(interrupted[1]) == len(after.kept)
         if killed:
