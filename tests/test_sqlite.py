@@ -134,11 +134,10 @@ def test_arrays_are_doubles_one_after_the_other(path):
 
 
 def test_it_says_where_it_is_and_what_it_holds(path):
-    """As it is opened."""
+    """For the first line of a run."""
     fill(path, 10)
-    with capture_logs() as logs, Sqlite(path):
-        (told,) = events(logs, "store_opened")
-    assert (told["path"], told["results"], told["failures"]) == (str(path), 10, 2)
+    with Sqlite(path) as store:
+        assert store.describe() == f"{path}: 10 results, 2 of them failures"
 
 
 def test_many_results_are_recalled_at_once(path):

@@ -28,7 +28,7 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
 def open_store(path: Path, patience: float) -> Database:
-    """Open a store, or make it; the log says where it is and what it holds.
+    """Open a store, or make it.
 
     Parameters
     ----------
@@ -48,16 +48,15 @@ def open_store(path: Path, patience: float) -> Database:
         if path.exists() and not check_is_store(path):
             mend(path, patience, "its header can't be read")
         database = _opened(path, patience, shared=kind is None)
-        results, failures = database.count()
+        database.count()
     except (sqlite3.Error, OSError) as error:
         raise ConfigError(
             f"The store {path} can't be used: {why(path, error, patience)}. "
             "Mend that, give the store another place, or run without one."
         ) from error
-    log = structlog.get_logger("mbexec")
     if kind is not None:
+        log = structlog.get_logger("mbexec")
         log.info("store_on_network", path=str(path), filesystem=kind, why="each result takes longer to keep there")
-    log.debug("store_opened", path=str(path), results=results, failures=failures)
     return database
 
 
