@@ -175,12 +175,25 @@ class _Loop:
         self._slots: ParallelExecutor[_Outcome] = ParallelExecutor(work.workers)
         self._pool = ThreadPoolExecutor(work.workers, thread_name_prefix="mbexec")
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="mbexec-asyncio", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mbexec-asyncio", daemon=True)
         self._running: set[Future[TaskResult]] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
+
+    def _run(self) -> None:
+        """Run the loop until it is stopped.
+
+        What a fragment raises that ends a loop, such as KeyboardInterrupt, is on its way to the run in the fragment's
+        future, which the loop has to see to.
+        """
+        while True:
+            try:
+                self._loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                continue
+            return
 
     def submit(self, task: Task) -> Future[TaskResult]:
         """Run a task, perhaps several times, as soon as there is a slot."""
