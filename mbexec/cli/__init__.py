@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 import warnings
@@ -31,6 +32,7 @@ from mbexec.cli.common import (
     write_file,
 )
 from mbexec.cli.store import store
+from mbexec.cli.streams import guarded
 from mbexec.core import engine
 from mbexec.core.config import layers, read_config
 from mbexec.core.convergence import warn_of_convergence
@@ -47,6 +49,18 @@ __all__ = ["main"]
 
 class _Commands(click.Group):
     """Turns what mbexec raises into a line on standard error and an exit code, and warnings into lines."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        with guarded() as output:
+            try:
+                return super().main(*args, **settings)
+            except SystemExit as end:
+                output.flush()
+                if output.problem is None:
+                    raise
+                if output.problem.errno != errno.EPIPE:  # who closes a pipe, such as head, knows about it
+                    click.echo(f"Error: standard output can't be written: {output.problem.strerror}.", err=True)
+                sys.exit(end.code or FAILED)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
