@@ -26,6 +26,7 @@ from mbexec.cli.common import (
     check_stop,
     defaults,
     job_options,
+    spare_inputs,
     store_options,
     terminal,
     until_stopped,
@@ -113,6 +114,8 @@ def run(
         check_output(output)
     given = all_settings(executor, workers, settings, store)
     spec, config = engine.read_job(job, given, defaults(job, quiet=quiet), to_run=True)
+    if output is not None:
+        spare_inputs(output, job, config)
     stop = threading.Event()
     found = until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
     if stop.is_set() and not found.result.success:

@@ -15,7 +15,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from mbexec.core.config import Layer, layers, read_config
+from mbexec.core.config import Layer, layers, read_config, working_directory
 from mbexec.core.host import ask_early, node_settings
 from mbexec.core.loop import Run
 from mbexec.core.manager import find_plugin, host
@@ -134,7 +134,7 @@ def read_job(
             ask_early()
     from mbexec.core.schema import many_body_input
 
-    folder = Path(spec).parent if isinstance(spec, (str, Path)) else Path.cwd()
+    folder = Path(spec).parent if isinstance(spec, (str, Path)) else working_directory()
     config = read_config(sources, node_settings)
     return many_body_input(qcschema, sources, folder), config
 
