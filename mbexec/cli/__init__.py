@@ -6,6 +6,7 @@ import errno
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mbexec.cli.common import (
     DEFAULTS,
     DONE,
     FAILED,
+    Count,
     all_settings,
     check_output,
     check_stop,
@@ -116,12 +118,12 @@ def run(
     spec, config = engine.read_job(job, given, defaults(job, quiet=quiet), to_run=True)
     if output is not None:
         spare_inputs(output, job, config)
-    stop = threading.Event()
-    found = until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
-    if stop.is_set() and not found.result.success:
-        done = sum(level.executed + level.reused - level.failed for level in found.report.levels)
-        again = " The same command goes on from there." if config.run.store else ""
-        click.echo(f"Interrupted: {done} of {len(found.plan)} fragment calculations are done.{again}", err=True)
+    stop, count = threading.Event(), Count(bool(config.run.store))
+    found = None
+    with suppress(KeyboardInterrupt):
+        found = until_stopped(partial(engine.execute, spec, config, stop, count), stop, config.run.grace, count.words)
+    if found is None or (stop.is_set() and not found.result.success):
+        click.echo(count.words(), err=True)
         sys.exit(INTERRUPTED)
     try:
         if output is not None:

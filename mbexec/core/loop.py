@@ -45,10 +45,13 @@ class Run:
         What to run, and how.
     stop
         Set from outside when nothing new is to start.
+    watch
+        Told of each event, before the reporters are.
     """
 
     ready: Prepared
     stop: threading.Event
+    watch: Callable[[MetricsEvent], None] | None = None
     plan: Plan = field(init=False)
     config: RunConfig = field(init=False)
     _stored: Stored | None = field(init=False)
@@ -195,6 +198,8 @@ class Run:
         return result
 
     def _report(self, event: MetricsEvent) -> None:
+        if self.watch is not None:
+            self.watch(event)
         for name, report in list(self._reporters.items()):
             try:
                 report(event=event)
