@@ -22,7 +22,6 @@ from mbexec.cli.common import (
     DEFAULTS,
     DONE,
     FAILED,
-    Count,
     all_settings,
     check_output,
     check_stop,
@@ -34,6 +33,7 @@ from mbexec.cli.common import (
     until_stopped,
     write_file,
 )
+from mbexec.cli.count import Count
 from mbexec.cli.store import store
 from mbexec.cli.streams import guarded
 from mbexec.core import engine

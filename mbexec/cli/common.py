@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from attrs import define, field
 from rich.console import Console
 
-from mbexec import FragmentDone, MbexecError, MetricsEvent, RunStarted
+from mbexec import MbexecError
 from mbexec.core.config import parse_value, working_directory
 from mbexec.core.errors import ConfigError
 from mbexec.core.settings import RunConfig
@@ -25,7 +24,6 @@ __all__ = [
     "DEFAULTS",
     "DONE",
     "FAILED",
-    "Count",
     "all_settings",
     "check_output",
     "check_stop",
@@ -95,35 +93,6 @@ def all_settings(
     """What the options of a command set, by dotted key."""
     given = {"run.executor": executor, "run.workers": workers, "run.store": store}
     return {**settings, **{key: value for key, value in given.items() if value is not None}}
-
-
-@define
-class Count:
-    """Counts the results of a run as they come, for its last line if it is interrupted.
-
-    Attributes
-    ----------
-    kept
-        Whether there is a store.
-    """
-
-    kept: bool
-    total: int | None = field(default=None, init=False)
-    done: int = field(default=0, init=False)
-
-    def __call__(self, event: MetricsEvent) -> None:
-        """Take note of an event."""
-        if isinstance(event, RunStarted):
-            self.total = sum(ntasks for _, ntasks in event.levels)
-        elif isinstance(event, FragmentDone) and event.result.error is None:
-            self.done += 1
-
-    def words(self) -> str:
-        """How far the run got, and how it goes on."""
-        if self.total is None:
-            return "Interrupted."
-        again = " The same command goes on from there." if self.kept else ""
-        return f"Interrupted: {self.done} of {self.total} fragment calculations are done.{again}"
 
 
 def until_stopped(
