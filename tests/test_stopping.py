@@ -9,7 +9,9 @@ import time
 import psutil
 import pytest
 
-from tests.systems import argon
+from mbexec.cli.count import Count
+from mbexec.core import engine
+from tests.systems import argon, job
 
 INTERRUPTED = 130
 COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
@@ -177,10 +179,12 @@ def test_what_cannot_be_killed_is_left_with_the_process(waiting, executor):
     assert running.stderr.read() == told("SIGINT", 0) + done(1)
 
 
-@pytest.mark.parametrize("method", ["python", "child"])
-def test_a_second_signal_does_not_wait(waiting, method):
-    """Whatever runs ends at once."""
-    running = waiting(method)
+@pytest.mark.parametrize(
+    ("method", "executor"), [("python", "threads"), ("child", "threads"), ("child", "asyncio"), ("child", "loky")]
+)
+def test_a_second_signal_does_not_wait(waiting, method, executor):
+    """Whatever runs ends at once, and the last line says how far it got."""
+    running = waiting(method, executor)
     left = children(running)
     running.send_signal(signal.SIGINT)
     assert running.stderr.readline() == told("SIGINT")
@@ -189,6 +193,15 @@ def test_a_second_signal_does_not_wait(waiting, method):
     assert running.stderr.read() == done(0)
     psutil.wait_procs(left, timeout=10)
     assert [process for process in left if process.is_running() and process.status() != "zombie"] == []
+
+
+def test_the_last_line():
+    """What is done, without failures; how it goes on, if it does; and nothing of what is not known yet."""
+    count = Count(kept=False)
+    assert count.words() == "Interrupted."
+    found = engine.execute(*engine.read_job(job(argon(3) + "\n--\nU 30 0 0", max_nbody=1), {}), watch=count)
+    assert found.report.failed == 1
+    assert count.words() == "Interrupted: 3 of 4 fragment calculations are done."
 
 
 def test_a_run_that_ends_well_all_the_same(waiting):
