@@ -22,13 +22,15 @@ __all__ = ["INTERRUPTED", "run_until_stopped"]
 
 INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_TO_END = 3.0  # seconds for a run to end in good order after its child processes were killed
+_TO_END = 0.5  # seconds for a run to end in good order after its child processes were killed
+_TO_KILL = 3.0  # seconds that killing them may take
+_POLL = 0.05
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
 T = TypeVar("T")
 
 
-def run_until_stopped(job: Callable[[], T], stop: threading.Event, grace: float) -> T:
+def run_until_stopped(job: Callable[[], T], stop: threading.Event, grace: float, last_words: Callable[[], str]) -> T:
     """Run a job that drains when `stop` is set, and set it on SIGINT, SIGTERM or SIGHUP.
 
     The job has a thread of its own in which SIGINT is blocked: Ctrl-C reaches every process of a terminal, but those
@@ -43,6 +45,8 @@ def run_until_stopped(job: Callable[[], T], stop: threading.Event, grace: float)
     grace
         Seconds after the first signal until child processes are killed. A second signal kills at once. A job that
         does not end even then is left behind with the process.
+    last_words
+        Gives the last line of a process that ends without its job.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def run_until_stopped(job: Callable[[], T], stop: threading.Event, grace: float)
     """
     outcome = Future[T]()
     thread = threading.Thread(target=copy_context().run, args=(_into, outcome, job), name="mbexec", daemon=True)
-    stopping = _Stopping(stop, grace)
+    stopping = _Stopping(stop, grace, last_words)
     with stopping.listening():
         thread.start()
         while thread.is_alive():
@@ -73,6 +77,7 @@ class _Stopping:
 
     stop: threading.Event
     grace: float
+    last_words: Callable[[], str]
     _deadline: float = field(default=0.0, init=False)
 
     @contextmanager
@@ -87,16 +92,20 @@ class _Stopping:
                     signal.signal(number, handler)
 
     def enforce(self, thread: threading.Thread) -> None:
-        """Kill what the run has started when its time is over."""
-        if self.stop.is_set() and thread.is_alive() and time.monotonic() > self._deadline:
+        """Kill what the run has started when its time is over; from then on it starts nothing."""
+        if not (self.stop.is_set() and thread.is_alive() and time.monotonic() > self._deadline):
+            return
+        sys.addaudithook(_refuse_to_start)
+        give_up = time.monotonic() + _TO_END
+        while thread.is_alive() and time.monotonic() < give_up:
             _kill_children()
-            thread.join(_TO_END)
-            if thread.is_alive():
-                _leave()
+            thread.join(_POLL)
+        if thread.is_alive():
+            _leave(self.last_words())
 
     def _heard(self, number: int, _: object) -> None:
         if self.stop.is_set():
-            _leave()
+            _leave(self.last_words())
         self._deadline = time.monotonic() + self.grace
         self.stop.set()
         name = signal.Signals(number).name
@@ -120,11 +129,11 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
-def _leave() -> None:
-    """End this process at once, and the terminal with a cursor.
+def _leave(last_words: str) -> None:
+    """End this process at once with a last line, and the terminal with a cursor.
 
     Threads go on meanwhile: one whose program was killed may be about to start the next one. And the signal may have
-    come in the middle of writing to standard error, which can't be written to then.
+    come in the middle of writing to standard error, which can't be written to then, but for its descriptor.
     """
     try:
         with suppress(RuntimeError):
@@ -132,11 +141,19 @@ def _leave() -> None:
             console.show_cursor()
             console.file.flush()
         sys.addaudithook(_start_nothing)
-        give_up = time.monotonic() + _TO_END
+        give_up = time.monotonic() + _TO_KILL
         while _kill_children() and time.monotonic() < give_up:
             time.sleep(0.01)
+        with suppress(OSError):
+            os.write(2, f"{chr(10) * os.isatty(2)}{last_words}\n".encode())
     finally:
         os._exit(INTERRUPTED)
+
+
+def _refuse_to_start(event: str, _: object) -> None:
+    """Let whoever wants to start a process fail: the calculation that needs it, and so the run, comes to an end."""
+    if event in _STARTS:
+        raise RuntimeError("mbexec is being stopped, and starts no process any more.")
 
 
 def _start_nothing(event: str, _: object) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -532,3 +533,42 @@ def test_nothing_to_run(jobfile):
     done = CliRunner().invoke(cli.main, words)
     assert done.exit_code == 0
     assert "0 fragment calculations run on serial" in done.stdout
+
+
+@pytest.mark.parametrize("output", ["job.toml", "./job.toml", "link.toml"])
+def test_output_is_not_written_over_the_job(jobfile, tmp_path, output):
+    """By whatever name: it is refused before anything runs."""
+    (tmp_path / "link.toml").symlink_to(jobfile)
+    done = mbexec_("run", jobfile, "-q", "-o", output)
+    assert done.exit_code == BAD_INPUT
+    assert f"{str(Path(output))!r} is the job itself; give the result a file of its own." in done.stderr
+    assert done.stdout == ""
+    assert jobfile.read_text() == JOB
+
+
+@pytest.mark.parametrize("words", [["-o", "job.store"], ["--store", "mine", "-o", "mine"]], ids=" ".join)
+def test_output_is_not_written_over_the_store(jobfile, tmp_path, words):
+    """Whether it is there already or not."""
+    done = mbexec_("run", jobfile, "-q", *[f"{tmp_path}/{word}" if word == "mine" else word for word in words])
+    assert done.exit_code == BAD_INPUT
+    assert "is the store itself; give the result a file of its own." in done.stderr
+    assert not (tmp_path / words[-1]).exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "JOB"], ["run", "JOB", "-o", "result.json"], ["run", "job.toml"], ["plugins"]]
+)
+def test_a_working_directory_that_is_gone(jobfile, tmp_path, monkeypatch, words):
+    """One sentence, exit code 2."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = mbexec_(*[jobfile if word == "JOB" else word for word in words])
+    monkeypatch.chdir(tmp_path)
+    assert done.exit_code == BAD_INPUT
+    assert (
+        done.stderr
+        == "Error: The working directory is gone (No such file or directory); change to one that is there.\n"
+    )
+    assert done.stdout == ""

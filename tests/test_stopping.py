@@ -9,7 +9,9 @@ import time
 import psutil
 import pytest
 
-from tests.systems import argon
+from mbexec.cli.count import Count
+from mbexec.core import engine
+from tests.systems import argon, job
 
 INTERRUPTED = 130
 COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
@@ -54,6 +56,9 @@ WAITER = """
             open(os.environ["BEGUN"], "w").close()
             if input_data.specification.model.method == "child":
                 subprocess.run([sys.executable, "-c", CHILD], check=True)
+            elif input_data.specification.model.method == "stubborn":
+                while subprocess.run([sys.executable, "-c", CHILD]).returncode:
+                    pass
             else:
                 print("running", flush=True)
                 sys.stdin.readline()
@@ -102,9 +107,23 @@ def children(running):
     return psutil.Process(running.pid).children(recursive=True)
 
 
-@pytest.mark.parametrize("method", ["python", "child"])
-@pytest.mark.parametrize("executor", ["serial", "threads"])
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def done(number):
+    return f"Interrupted: {number} of 7 fragment calculations are done. The same command goes on from there.\n"
+
+
+@pytest.mark.parametrize(
+    ("executor", "method", "name"),
+    [
+        ("serial", "python", "SIGINT"),
+        ("serial", "child", "SIGTERM"),
+        ("threads", "python", "SIGINT"),
+        ("threads", "child", "SIGINT"),
+        ("threads", "python", "SIGTERM"),
+        ("threads", "child", "SIGHUP"),
+        ("asyncio", "python", "SIGTERM"),
+        ("asyncio", "child", "SIGINT"),
+    ],
+)
 def test_what_runs_is_finished(waiting, executor, method, name):
     """A signal, and Ctrl-C as the whole terminal gets it: the fragment that runs ends well, and no other starts."""
     running = waiting(method, executor)
@@ -115,46 +134,74 @@ def test_what_runs_is_finished(waiting, executor, method, name):
     assert running.stderr.readline() == told(name)
     out, errors = running.communicate("go on\n" * 7)
     assert running.returncode == INTERRUPTED
-    begun = 1 + out.count("running")  # threads keep one task waiting for each worker, which has begun
-    assert begun <= 2
-    assert errors == f"Interrupted: {begun} of 7 fragment calculations are done. The same command goes on from there.\n"
+    assert out == ""
+    assert errors == done(1)
 
 
-@pytest.mark.parametrize("executor", ["serial", "threads", "loky"])
+@pytest.mark.parametrize("executor", ["serial", "threads", "asyncio", "loky"])
 def test_child_processes_are_killed_after_the_grace_time(waiting, executor):
-    """A program that does not end in time goes, and the run ends with it; nothing is left behind."""
+    """A program that does not end in time goes, and the run ends with it; nothing is left behind, and it says so."""
     running = waiting("child", executor, grace=0.2)
     left = children(running)
     assert left
     running.send_signal(signal.SIGTERM)
-    _, errors = running.communicate()
-    assert running.returncode == INTERRUPTED
+    assert running.wait(30) == INTERRUPTED
+    errors = running.stderr.read()
     assert errors.startswith(told("SIGTERM", 0.2))
+    assert errors.endswith(done(0))
     psutil.wait_procs(left, timeout=10)
     assert [process for process in left if process.is_running() and process.status() != "zombie"] == []
 
 
-def test_what_cannot_be_killed_is_left_with_the_process(waiting):
+@pytest.mark.parametrize("executor", ["serial", "threads", "asyncio"])
+def test_nothing_starts_after_the_grace_time(waiting, executor):
+    """A program that starts a process in place of each that is killed does not get another one."""
+    running = waiting("stubborn", executor, grace=0.2)
+    begin = time.monotonic()
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(30) == INTERRUPTED
+    assert time.monotonic() - begin < 2.5
+    assert running.stdout.read() == ""
+    assert running.stderr.read() == told("SIGTERM", 0.2) + done(0)
+
+
+@pytest.mark.parametrize("executor", ["threads", "asyncio"])
+def test_what_cannot_be_killed_is_left_with_the_process(waiting, executor):
     """A fragment inside Python that hangs does not keep the run beyond its grace time."""
-    running = waiting("python", "threads", grace=0)
+    running = waiting("python", executor, grace=0)
+    running.stdin.write("go on\n")
+    running.stdin.flush()
+    assert running.stdout.readline() == "running\n"
     begin = time.monotonic()
     running.send_signal(signal.SIGINT)
     assert running.wait(30) == INTERRUPTED
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 2.5
+    assert running.stderr.read() == told("SIGINT", 0) + done(1)
 
 
-@pytest.mark.parametrize("method", ["python", "child"])
-def test_a_second_signal_does_not_wait(waiting, method):
-    """Whatever runs ends at once."""
-    running = waiting(method)
+@pytest.mark.parametrize(
+    ("method", "executor"), [("python", "threads"), ("child", "threads"), ("child", "asyncio"), ("child", "loky")]
+)
+def test_a_second_signal_does_not_wait(waiting, method, executor):
+    """Whatever runs ends at once, and the last line says how far it got."""
+    running = waiting(method, executor)
     left = children(running)
     running.send_signal(signal.SIGINT)
     assert running.stderr.readline() == told("SIGINT")
     running.send_signal(signal.SIGINT)
     assert running.wait(20) == INTERRUPTED
-    assert "Interrupted" not in running.stderr.read()
+    assert running.stderr.read() == done(0)
     psutil.wait_procs(left, timeout=10)
     assert [process for process in left if process.is_running() and process.status() != "zombie"] == []
+
+
+def test_the_last_line():
+    """What is done, without failures; how it goes on, if it does; and nothing of what is not known yet."""
+    count = Count(kept=False)
+    assert count.words() == "Interrupted."
+    found = engine.execute(*engine.read_job(job(argon(3) + "\n--\nU 30 0 0", max_nbody=1), {}), watch=count)
+    assert found.report.failed == 1
+    assert count.words() == "Interrupted: 3 of 4 fragment calculations are done."
 
 
 def test_a_run_that_ends_well_all_the_same(waiting):

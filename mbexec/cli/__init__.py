@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,15 @@ from mbexec.cli.common import (
     check_stop,
     defaults,
     job_options,
+    spare_inputs,
     store_options,
     terminal,
     until_stopped,
     write_file,
 )
+from mbexec.cli.count import Count
 from mbexec.cli.store import store
+from mbexec.cli.streams import guarded
 from mbexec.core import engine
 from mbexec.core.config import layers, read_config
 from mbexec.core.convergence import warn_of_convergence
@@ -47,6 +52,18 @@ __all__ = ["main"]
 
 class _Commands(click.Group):
     """Turns what mbexec raises into a line on standard error and an exit code, and warnings into lines."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        with guarded() as output:
+            try:
+                return super().main(*args, **settings)
+            except SystemExit as end:
+                output.flush()
+                if output.problem is None:
+                    raise
+                if output.problem.errno != errno.EPIPE:  # who closes a pipe, such as head, knows about it
+                    click.echo(f"Error: standard output can't be written: {output.problem.strerror}.", err=True)
+                sys.exit(end.code or FAILED)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -99,12 +116,14 @@ def run(
         check_output(output)
     given = all_settings(executor, workers, settings, store)
     spec, config = engine.read_job(job, given, defaults(job, quiet=quiet), to_run=True)
-    stop = threading.Event()
-    found = until_stopped(partial(engine.execute, spec, config, stop), stop, config.run.grace)
-    if stop.is_set() and not found.result.success:
-        done = sum(level.executed + level.reused - level.failed for level in found.report.levels)
-        again = " The same command goes on from there." if config.run.store else ""
-        click.echo(f"Interrupted: {done} of {len(found.plan)} fragment calculations are done.{again}", err=True)
+    if output is not None:
+        spare_inputs(output, job, config)
+    stop, count = threading.Event(), Count(bool(config.run.store))
+    found = None
+    with suppress(KeyboardInterrupt):
+        found = until_stopped(partial(engine.execute, spec, config, stop, count), stop, config.run.grace, count.words)
+    if found is None or (stop.is_set() and not found.result.success):
+        click.echo(count.words(), err=True)
         sys.exit(INTERRUPTED)
     try:
         if output is not None:

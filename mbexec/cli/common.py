@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from mbexec import MbexecError
-from mbexec.core.config import parse_value
+from mbexec.core.config import parse_value, working_directory
 from mbexec.core.errors import ConfigError
 from mbexec.core.settings import RunConfig
 from mbexec.stopping import run_until_stopped
@@ -29,6 +29,7 @@ __all__ = [
     "check_stop",
     "defaults",
     "job_options",
+    "spare_inputs",
     "store_file",
     "store_options",
     "terminal",
@@ -83,7 +84,7 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def defaults(job: Path, *, quiet: bool = False) -> dict[str, Any]:
     """What the command line does unless it is told otherwise."""
-    return {"run.store": job.absolute().with_suffix(".store")} | ({} if quiet else DEFAULTS)
+    return {"run.store": (working_directory() / job).with_suffix(".store")} | ({} if quiet else DEFAULTS)
 
 
 def all_settings(
@@ -94,10 +95,12 @@ def all_settings(
     return {**settings, **{key: value for key, value in given.items() if value is not None}}
 
 
-def until_stopped(job: Callable[[], T], stop: threading.Event, grace: float) -> T:
-    """What the job gives, which sets `stop` when it is told to stop."""
+def until_stopped(
+    job: Callable[[], T], stop: threading.Event, grace: float, last_words: Callable[[], str] = lambda: "Interrupted."
+) -> T:
+    """What the job gives, which sets `stop` when it is told to stop; `last_words` are for a job that does not end."""
     try:
-        return run_until_stopped(job, stop, grace)
+        return run_until_stopped(job, stop, grace, last_words)
     except MbexecError as error:
         if stop.is_set():  # its workers were killed
             raise KeyboardInterrupt from error
@@ -117,7 +120,7 @@ def check_stop(stop: threading.Event) -> None:
 
 def check_output(path: Path, hint: str = "--output") -> None:
     """Find out before the run, not after it, whether its result can be written."""
-    folder = path.resolve().parent
+    folder = (working_directory() / path).resolve().parent
     if not folder.is_dir():
         problem = f"the folder of {str(path)!r} does not exist."
     elif path.is_dir():
@@ -129,6 +132,15 @@ def check_output(path: Path, hint: str = "--output") -> None:
     else:
         return
     raise click.BadParameter(problem, param_hint=hint)
+
+
+def spare_inputs(path: Path, job: Path, config: RunConfig) -> None:
+    """Refuse to write the result over what the run reads."""
+    taken = {"the job": job} | ({"the store": store_file(config)} if config.run.store == "sqlite" else {})
+    for what, where in taken.items():
+        if path.resolve() == where.resolve():
+            problem = f"{str(path)!r} is {what} itself; give the result a file of its own."
+            raise click.BadParameter(problem, param_hint="--output")
 
 
 def write_file(path: Path, parts: Iterable[str]) -> None:

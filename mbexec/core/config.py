@@ -32,6 +32,7 @@ __all__ = [
     "read_text",
     "read_toml",
     "unknown",
+    "working_directory",
 ]
 
 SHARED_FILE = "mbexec.toml"
@@ -74,13 +75,22 @@ def layers(job: Layer, settings: Mapping[str, Any], defaults: Mapping[str, Any] 
     """
     found = [Layer("default", nested(defaults or {}))]
     user = platformdirs.user_config_path("mbexec", appauthor=False) / SHARED_FILE
-    project = next((p / SHARED_FILE for p in [Path.cwd(), *Path.cwd().parents] if (p / SHARED_FILE).is_file()), None)
+    here = working_directory()
+    project = next((p / SHARED_FILE for p in [here, *here.parents] if (p / SHARED_FILE).is_file()), None)
     for path in (user, project):
         if path is not None and path.is_file():
             found.append(_shared_file(path))
     found.append(job)
     found += _variables(os.environ)
     return [_checked(layer) for layer in [*found, Layer("argument", nested(settings))]]
+
+
+def working_directory() -> Path:
+    """Where relative paths start; raises ConfigError if somebody has deleted it."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"The working directory is gone ({error.strerror}); change to one that is there.") from error
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +235,7 @@ def read_config(sources: Iterable[Layer], node_settings: Callable[[], Mapping[st
 def _place(source: str, value: Any) -> Any:
     """A store's path, from the folder of the file that says it or else from here; a plugin's name as it is."""
     if isinstance(value, Path) or (is_text(value) and _is_path(value)):
-        folder = Path(source).parent if Path(source).is_file() else Path.cwd()
+        folder = Path(source).parent if Path(source).is_file() else working_directory()
         return str(folder.absolute() / value)
     return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cached_property, partial
@@ -15,11 +15,11 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from mbexec.core.config import Layer, layers, read_config
+from mbexec.core.config import Layer, layers, read_config, working_directory
 from mbexec.core.host import ask_early, node_settings
 from mbexec.core.loop import Run
 from mbexec.core.manager import find_plugin, host
-from mbexec.core.metrics import RunReport
+from mbexec.core.metrics import MetricsEvent, RunReport
 from mbexec.core.opening import open_spec
 from mbexec.core.prepare import planned, prepared
 from mbexec.core.settings import RunConfig
@@ -134,7 +134,7 @@ def read_job(
             ask_early()
     from mbexec.core.schema import many_body_input
 
-    folder = Path(spec).parent if isinstance(spec, (str, Path)) else Path.cwd()
+    folder = Path(spec).parent if isinstance(spec, (str, Path)) else working_directory()
     config = read_config(sources, node_settings)
     return many_body_input(qcschema, sources, folder), config
 
@@ -162,8 +162,13 @@ def make_plan(spec: ManyBodyInput, config: RunConfig) -> Plan:
     return planned(host([(config.run.planner, "planner")], config), spec, config)
 
 
-def execute(spec: ManyBodyInput, config: RunConfig, stop: threading.Event | None = None) -> RunResult:
-    """Plan, run and merge. Set `stop` from another thread to start nothing new."""
+def execute(
+    spec: ManyBodyInput,
+    config: RunConfig,
+    stop: threading.Event | None = None,
+    watch: Callable[[MetricsEvent], None] | None = None,
+) -> RunResult:
+    """Plan, run and merge. Set `stop` from another thread to start nothing new; `watch` is told what reporters are."""
     with prepared(spec, config) as ready:
-        result, report, energies = Run(ready, stop or threading.Event()).run()
+        result, report, energies = Run(ready, stop or threading.Event(), watch).run()
     return RunResult(result, report, config, ready.plan, energies)

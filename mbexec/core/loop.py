@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
-import structlog
 from attrs import define, field
 from numpy.typing import NDArray
 
+from mbexec.core import telling
 from mbexec.core.blame import blamed
 from mbexec.core.errors import ExecutorError, MbexecError, PluginError
 from mbexec.core.manager import reporters
@@ -45,10 +45,13 @@ class Run:
         What to run, and how.
     stop
         Set from outside when nothing new is to start.
+    watch
+        Told of each event, before the reporters are.
     """
 
     ready: Prepared
     stop: threading.Event
+    watch: Callable[[MetricsEvent], None] | None = None
     plan: Plan = field(init=False)
     config: RunConfig = field(init=False)
     _stored: Stored | None = field(init=False)
@@ -119,7 +122,7 @@ class Run:
         self._again.clear()
         if held and not self._is_draining():
             labels = [self.plan[result.index].label for result in held]
-            structlog.get_logger("mbexec").info("fragments_run_again", labels=labels)
+            telling.info("fragments_run_again", labels=labels)
             yield from self._run(np.array([result.index for result in held]), self.ready.work.alone(), again=False)
         for result in held:
             if not self._seen[result.index]:
@@ -185,20 +188,21 @@ class Run:
     def _passed(self, task: Task, result: TaskResult, *, reused: bool) -> TaskResult:
         self._seen[task.index] = True
         self._energies[task.index] = result.values.get("energy", np.nan)
-        log = structlog.get_logger("mbexec")
         for note in result.notes:
-            log.warning("fragment_note", label=task.label, note=note)
+            telling.warning("fragment_note", label=task.label, note=note)
         if result.output:
-            log.info("fragment_output", label=task.label, output=result.output)
+            telling.info("fragment_output", label=task.label, output=result.output)
         shown = attrs.evolve(result, values=MappingProxyType(result.values)) if self._reporters else result
         for event in self._recorder.record(task, shown, reused):
             self._report(event)
         return result
 
     def _report(self, event: MetricsEvent) -> None:
+        if self.watch is not None:
+            self.watch(event)
         for name, report in list(self._reporters.items()):
             try:
                 report(event=event)
             except Exception as error:
                 del self._reporters[name]
-                structlog.get_logger("mbexec").warning("reporter_left_out", reporter=name, error=repr(error))
+                telling.warning("reporter_left_out", reporter=name, error=repr(error))

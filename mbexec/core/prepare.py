@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import structlog
 from attrs import frozen
 
+from mbexec.core import telling
 from mbexec.core.blame import blamed
 from mbexec.core.check import ResultCheck
 from mbexec.core.config import SHARED_FILE
@@ -118,7 +118,7 @@ def _entered(name: str, plugin: AbstractContextManager[Any]) -> Iterator[None]:
         try:
             plugin.__exit__(*sys.exc_info())
         except Exception as error:
-            structlog.get_logger("mbexec").warning("plugin_not_left", plugin=name, error=repr(error))
+            telling.warning("plugin_not_left", plugin=name, error=repr(error))
 
 
 def planned(manager: pluggy.PluginManager, spec: ManyBodyInput, config: RunConfig) -> Plan:

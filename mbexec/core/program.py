@@ -278,15 +278,18 @@ def _call(harness: Any, request: Any, config: Any) -> _Outcome:
             raise answer
         if answer is None:  # and that of CFOUR nothing at all
             raise ProgramError(f"{harness.name} ended with an error and gave no result.")
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:  # a program has no say in whether the run goes on
         return _Outcome(None, _task_error(failure), getattr(failure, "extras", None))
     if not answer.success:
         return _Outcome(answer, TaskError(answer.error.error_type, answer.error.error_message))
     return _Outcome(answer)
 
 
-def _task_error(failure: Exception) -> TaskError:
+def _task_error(failure: Exception | SystemExit) -> TaskError:
     """QCEngine's type and words where it has some; a traceback for what nobody expected."""
+    if isinstance(failure, SystemExit):
+        said = f"The program called for an exit with code {failure.code!r}, as sys.exit does, and gave no result."
+        return TaskError("unknown_error", f"{said}\n{traceback.format_exc()}")
     error_type = getattr(failure, "error_type", None)
     if error_type is None:
         return TaskError("unknown_error", "QCEngine Execution Error:\n" + traceback.format_exc())

@@ -7,10 +7,10 @@ from typing import Any
 
 import attrs
 import numpy as np
-import structlog
 from attrs import define, field
 from numpy.typing import NDArray
 
+from mbexec.core import telling
 from mbexec.core.blame import blamed
 from mbexec.core.check import ResultCheck
 from mbexec.core.errors import PluginError
@@ -90,7 +90,7 @@ class Stored:
             return True
         if program not in self._nameless:
             self._nameless.add(program)
-            structlog.get_logger("mbexec").warning("results_not_kept", program=program, why="it tells no version")
+            telling.warning("results_not_kept", program=program, why="it tells no version")
         return False
 
     def _found(self, tasks: dict[int, Task], *, own: bool = False) -> Iterator[tuple[Task, TaskResult]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any, Self
 
 import attrs
@@ -55,16 +57,22 @@ class Asyncio:
 
     @hookimpl
     def submit_level(self, level: Level, work: Work) -> Iterator[TaskResult]:
-        """Keep every slot busy and one task waiting for each."""
+        """Pull a task when a slot is free for it, so that none is left to begin when the run is being stopped."""
+        ended: SimpleQueue[Future[TaskResult]] = SimpleQueue()
+        done: deque[Future[TaskResult]] = deque()
+        running = 0
         with _Loop(work, self._several(work)) as loop:
-            running: set[Future[TaskResult]] = set()
             while True:
-                running.update(map(loop.submit, islice(level, 2 * work.workers - len(running))))
-                if not running:
+                while not ended.empty() or (running and not done):
+                    done.append(ended.get())
+                    running -= 1
+                for task in islice(level, min(work.workers, 2 * work.workers - len(done)) - running):
+                    loop.submit(task).add_done_callback(ended.put)
+                    running += 1
+                if done:
+                    yield done.popleft().result()
+                elif not running:
                     return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
 
     def _several(self, work: Work) -> _Several | None:
         """How a fragment is run more than once; None if it is not."""
@@ -175,12 +183,25 @@ class _Loop:
         self._slots: ParallelExecutor[_Outcome] = ParallelExecutor(work.workers)
         self._pool = ThreadPoolExecutor(work.workers, thread_name_prefix="mbexec")
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="mbexec-asyncio", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mbexec-asyncio", daemon=True)
         self._running: set[Future[TaskResult]] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
+
+    def _run(self) -> None:
+        """Run the loop until it is stopped.
+
+        What a fragment raises that ends a loop, such as KeyboardInterrupt, is on its way to the run in the fragment's
+        future, which the loop has to see to.
+        """
+        while True:
+            try:
+                self._loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                continue
+            return
 
     def submit(self, task: Task) -> Future[TaskResult]:
         """Run a task, perhaps several times, as soon as there is a slot."""

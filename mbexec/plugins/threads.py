@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from queue import SimpleQueue
 
 from attrs import define
 
@@ -19,16 +21,22 @@ class Threads:
 
     @hookimpl
     def submit_level(self, level: Level, work: Work) -> Iterator[TaskResult]:
-        """Keep every thread busy and one task waiting for each."""
+        """Pull a task when a thread is free for it, so that none is left to begin when the run is being stopped."""
         pool = ThreadPoolExecutor(work.workers, thread_name_prefix="mbexec")
-        running: set[Future[TaskResult]] = set()
+        ended: SimpleQueue[Future[TaskResult]] = SimpleQueue()
+        done: deque[Future[TaskResult]] = deque()
+        running = 0
         try:
             while True:
-                running.update(pool.submit(work, task) for task in islice(level, 2 * work.workers - len(running)))
-                if not running:
+                while not ended.empty() or (running and not done):
+                    done.append(ended.get())
+                    running -= 1
+                for task in islice(level, min(work.workers, 2 * work.workers - len(done)) - running):
+                    pool.submit(work, task).add_done_callback(ended.put)
+                    running += 1
+                if done:
+                    yield done.popleft().result()
+                elif not running:
                     return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -158,4 +159,5 @@ class Sqlite:
             self._database.wait(0.0)
 
     def _log(self, level: str, event: str, **told: object) -> None:
-        getattr(structlog.get_logger("mbexec"), level)(event, path=str(self.path), **told)
+        with suppress(Exception):  # where logging fails, results are kept all the same
+            getattr(structlog.get_logger("mbexec"), level)(event, path=str(self.path), **told)

@@ -55,8 +55,7 @@ def open_store(path: Path, patience: float) -> Database:
             "Mend that, give the store another place, or run without one."
         ) from error
     if kind is not None:
-        log = structlog.get_logger("mbexec")
-        log.info("store_on_network", path=str(path), filesystem=kind, why="each result takes longer to keep there")
+        _log("info", "store_on_network", path, filesystem=kind, why="each result takes longer to keep there")
     return database
 
 
@@ -144,8 +143,12 @@ def mend(path: Path, patience: float, reason: str) -> None:
             f"The store {path} is damaged, and what can be read of it can't be written to a new file: "
             f"{why(path, error, patience)}. Mend that, give the store another name, or run without one."
         ) from error
-    log = structlog.get_logger("mbexec")
-    log.warning("store_damaged", path=str(path), why=reason, saved=results, set_aside=str(aside))
+    _log("warning", "store_damaged", path, why=reason, saved=results, set_aside=str(aside))
+
+
+def _log(level: str, event: str, path: Path, **told: object) -> None:
+    with suppress(Exception):  # where logging fails, results are kept all the same
+        getattr(structlog.get_logger("mbexec"), level)(event, path=str(path), **told)
 
 
 def _lock(file: IO[bytes], patience: float) -> None:

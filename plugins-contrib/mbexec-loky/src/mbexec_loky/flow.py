@@ -6,6 +6,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from math import ceil, inf
 from select import POLLIN, poll
@@ -256,14 +257,9 @@ class Flow:
             what = f"This fragment took longer than task.timeout = {timeout:g} s and was killed."
         else:
             what = f"The worker process that ran this fragment {ending(code)}."
-        structlog.get_logger("mbexec").warning(
-            "fragment_killed" if late else "worker_died",
-            label=task.label,
-            pid=seat.slot.pid,
-            why=what,
-            said=said,
-            innocent=len(seat.tasks),
-        )
+        told = {"label": task.label, "pid": seat.slot.pid, "why": what, "said": said, "innocent": len(seat.tasks)}
+        with suppress(Exception):  # where logging fails, the run goes on
+            structlog.get_logger("mbexec").warning("fragment_killed" if late else "worker_died", **told)
         if said:
             what += f" The last that it printed:\n{said}"
         now = time.time()
