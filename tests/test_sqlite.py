@@ -404,3 +404,24 @@ def test_a_store_that_vanishes_is_made_anew(path):
         keep(store, tasks[3:], keys[3:], results[3:])
     with Sqlite(path) as store:
         assert check(store, tasks, keys, results) == {3, 4, 5}
+
+
+def test_many_make_a_store_at_once(tmp_path):
+    """Nobody takes a file that another one is in the middle of making for something else."""
+    code = "import sys; from pathlib import Path; from mbexec.plugins.sqlite import Sqlite\n"
+    code += "for line in sys.stdin:\n with Sqlite(Path(line.strip())): print('made', flush=True)"
+    makers = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    try:
+        for number in range(30):
+            for maker in makers:
+                maker.stdin.write(f"{tmp_path / f'{number}.store'}\n")
+                maker.stdin.flush()
+            assert [maker.stdout.readline() for maker in makers] == ["made\n"] * len(makers)
+    finally:
+        for maker in makers:
+            maker.stdin.close()
+            maker.wait()
+            maker.stdout.close()

@@ -179,8 +179,8 @@ class Run:
 
     def _taken(self, task: Task, result: TaskResult) -> TaskResult:
         """A result that has just been computed: kept first of all."""
-        if self._stored is not None:
-            self._stored.keep(task, result)
+        if self._stored is not None and not (self.stop.is_set() and result.error is not None):
+            self._stored.keep(task, result)  # but for fragments that were killed to stop the run
         if result.error is not None and self.config.run.on_error == "stop":
             self._broken_off = True
         return self._passed(task, result, reused=False)

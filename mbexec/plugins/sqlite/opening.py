@@ -20,6 +20,7 @@ from mbexec.plugins.sqlite.salvage import begins_as_store, has_odd_header, log_o
 
 __all__ = ["check_is_store", "mend", "open_store", "why"]
 
+_MAKING = 5.0  # s; takes milliseconds on a machine that is not busy
 _LOOKED_AT = 1000
 _POLL = 0.02
 _NO_FILE = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
@@ -81,7 +82,7 @@ def check_is_store(path: Path) -> bool:
     ConfigError
         If the file is no store of ours at all.
     """
-    told = _told(path)
+    told = _settled(path)
     if told == (APPLICATION, FORMAT) or (told is None and begins_as_store(path)):
         return True  # if anything else is wrong with it, that shows when it is opened
     if path.stat().st_size == 0:
@@ -96,6 +97,18 @@ def check_is_store(path: Path) -> bool:
     raise ConfigError(
         f"The file {path} is no store of mbexec, and is left as it is; give the store another name, or run without one."
     )
+
+
+def _settled(path: Path) -> tuple[int, int] | None:
+    """What the header tells when nobody is making the file just now: until that is done, a journal stands beside it."""
+    journal = path.with_name(f"{path.name}-journal")
+    end = time.monotonic() + _MAKING
+    while True:
+        before = journal.exists()
+        told = _told(path)
+        if told == (APPLICATION, FORMAT) or not (before or journal.exists()) or time.monotonic() > end:
+            return told
+        time.sleep(_POLL)
 
 
 def _told(path: Path) -> tuple[int, int] | None:
