@@ -9,6 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from structlog.testing import capture_logs
 import mbexec
 from mbexec import ConfigError, Task, TaskError, TaskResult
 from mbexec.plugins.sqlite import Sqlite
+from mbexec.plugins.sqlite.opening import check_is_store
 from mbexec.plugins.sqlite.rows import read, written
 from mbexec.testing import STORE_RULES
 from tests.stores import asked, bits, check, events, fill, keep, made
@@ -406,22 +409,21 @@ def test_a_store_that_vanishes_is_made_anew(path):
         assert check(store, tasks, keys, results) == {3, 4, 5}
 
 
-def test_many_make_a_store_at_once(tmp_path):
-    """Nobody takes a file that another one is in the middle of making for something else."""
-    code = "import sys; from pathlib import Path; from mbexec.plugins.sqlite import Sqlite\n"
-    code += "for line in sys.stdin:\n with Sqlite(Path(line.strip())): print('made', flush=True)"
-    makers = [
-        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    try:
-        for number in range(30):
-            for maker in makers:
-                maker.stdin.write(f"{tmp_path / f'{number}.store'}\n")
-                maker.stdin.flush()
-            assert [maker.stdout.readline() for maker in makers] == ["made\n"] * len(makers)
-    finally:
-        for maker in makers:
-            maker.stdin.close()
-            maker.wait()
-            maker.stdout.close()
+def test_a_store_in_the_making_is_waited_for(tmp_path):
+    """While another run makes it, its header says nothing yet, and a journal stands beside it."""
+    path, journal = tmp_path / "water.store", tmp_path / "water.store-journal"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE results (id INTEGER)")
+    journal.touch()
+    with Sqlite(tmp_path / "other.store"):
+        pass
+
+    def finish():
+        (tmp_path / "other.store").replace(path)
+        journal.unlink()
+
+    maker = threading.Timer(0.3, finish)
+    maker.start()
+    assert check_is_store(path)
+    maker.join()
+    assert not journal.exists()
