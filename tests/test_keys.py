@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from copy import deepcopy
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -12,7 +14,9 @@ from qcelemental.models.v2 import BasisSet
 
 from mbexec import InputError, TaskResult
 from mbexec.core.engine import make_plan, read_job
+from mbexec.core.harness import surroundings
 from mbexec.core.prepare import context_of, keys_of
+from mbexec.core.program import Programs
 from tests.systems import job
 
 NEON = "0 1\nNe 0 0 0\n--\n0 1\nAr 0 0 3.9\n--\n1 2\nMg 0 4.2 0.3"
@@ -76,8 +80,8 @@ def test_every_calculation_has_a_key_of_its_own():
 def test_keys_last():
     """The same today as when results were first kept under them: a change here makes every store useless."""
     found = keys(tables())
-    assert found[ONE] == "e0f6ba95163b0d5bd170944a34edb346995e683b"
-    assert found[GHOSTED] == "75c602ae7a96e4481c8c28e6fc0b3c7ca1feb7db"
+    assert found[ONE] == "6af3d2f8c44eb9451a68d7cd1105d49fd2c5b972"
+    assert found[GHOSTED] == "7faa5b785777d4ba1e9f9f3c9a2ba48eaba9f65d"
 
 
 DIFFERENT = {
@@ -101,7 +105,6 @@ DIFFERENT = {
     "a keyword": specification(keywords={"conv_tol": 1e-11}),
     "an array as keyword": specification(keywords={"start": np.arange(3)}),
     "extras": specification(extras={"charge_model": "mine"}),
-    "ghosts left out": lambda context: attrs.evolve(context, stripped=frozenset(["(auto)"])),
 }
 
 
@@ -131,6 +134,15 @@ def test_a_key_has_the_driver():
     """A gradient is not kept as an energy."""
     found = [keys(tables() | {"mbe": {**tables()["mbe"], "driver": driver}})[ONE] for driver in ("energy", "gradient")]
     assert found[0] != found[1]
+
+
+def test_ghosts_that_are_left_out():
+    """That counts where there are ghosts, and nowhere else: nocp and cp share what has none."""
+    before = keys(tables())
+    after = keys(tables(), lambda context: attrs.evolve(context, stripped=frozenset(["(auto)"])))
+    assert before[ONE] == after[ONE]
+    assert before[PAIR] == after[PAIR]
+    assert before[GHOSTED] != after[GHOSTED]
 
 
 def test_ghosts_have_neither_charge_nor_spin():
@@ -246,3 +258,36 @@ def test_keys_do_not_depend_on_hashing(monkeypatch):
     for order in itertools.permutations(("alpha", "beta", "gamma")):
         found = keys(tables(), specification(keywords={"parts": set(order)}))
         assert found == keys(tables(), specification(keywords={"parts": {"beta", "gamma", "alpha"}}))
+
+
+def test_what_programs_read_besides_their_input(tmp_path, monkeypatch):
+    """Settings in the user's home, folders that variables name: their content is part of the version."""
+    assert surroundings("psi4") == surroundings("pyscf") == surroundings("model-potential") == ""
+    (tmp_path / "sto-3g.gbs").write_text("H 0")
+    (tmp_path / "notes.txt").write_text("of no matter")
+    monkeypatch.setenv("PSIPATH", str(tmp_path))
+    first = surroundings("psi4")
+    assert len(first) == 16
+    (tmp_path / "notes.txt").write_text("changed")
+    assert surroundings("psi4") == first
+    (tmp_path / "sto-3g.gbs").write_text("H 1")
+    assert surroundings("psi4") not in ("", first)
+    settings = tmp_path / "settings.py"
+    settings.write_text("B3LYP_WITH_VWN5 = True")
+    monkeypatch.setenv("PYSCF_CONFIG_FILE", str(settings))
+    second = surroundings("pyscf")
+    settings.write_text("B3LYP_WITH_VWN5 = False")
+    assert surroundings("pyscf") not in ("", second)
+    monkeypatch.delenv("PYSCF_CONFIG_FILE")
+    (Path.home() / ".pyscf_conf.py").write_text("conv_tol = 1e-3")
+    assert surroundings("pyscf") not in ("", second)
+
+
+def test_what_is_read_besides_is_in_the_version(tmp_path, monkeypatch):
+    """And so in the key."""
+    plan, config = _job(tables())
+    programs = Programs(context_of(plan, config))
+    before = programs.versions()["pyscf"]
+    assert re.fullmatch(r"\d\S+, mbexec-pyscf \S+", before)
+    (Path.home() / ".pyscf_conf.py").write_text("B3LYP_WITH_VWN5 = True")
+    assert re.fullmatch(re.escape(before) + r", with [0-9a-f]{16}", programs.versions()["pyscf"])

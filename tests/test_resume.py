@@ -223,5 +223,5 @@ def test_another_place_and_none(job, tmp_path):
     assert job.call("status", "--no-store") == (
         BAD_INPUT,
         "",
-        "Error: run.store = None is no file; give the path of one.\n",
+        "Error: There is no store to look into: run.store is false; give its path.\n",
     )

@@ -92,7 +92,7 @@ def test_a_job_without_a_store(jobfile):
     jobfile.write_text(JOB + "store = false\n")
     found = mbexec_("store", "ls", jobfile)
     assert found.exit_code == BAD_INPUT
-    assert found.stderr == "Error: run.store = None is no file; give the path of one.\n"
+    assert found.stderr == "Error: There is no store to look into: run.store is false; give its path.\n"
 
 
 def test_a_store_may_be_called_like_a_job(done):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from functools import partial
@@ -56,6 +57,12 @@ def _job(job: Path, executor: str | None, workers: int | None, settings: dict[st
     return engine.read_job(job, all_settings(executor, workers, settings, store), defaults(job, quiet=True))
 
 
+def _finite(_: click.Context, __: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite number.")
+    return value
+
+
 @click.command()
 @job_options
 @store_options
@@ -78,6 +85,7 @@ def _job(job: Path, executor: str | None, workers: int | None, settings: dict[st
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
+    callback=_finite,
     default=1e-8,
     show_default=True,
     metavar="X",

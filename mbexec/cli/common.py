@@ -168,6 +168,8 @@ def _write(path: Path, parts: Iterable[str]) -> None:
 
 def store_file(config: RunConfig) -> Path:
     """Where the store of a job is."""
+    if config.run.store is None:
+        raise ConfigError("There is no store to look into: run.store is false; give its path.")
     if config.run.store != "sqlite":
         raise ConfigError(f"run.store = {config.run.store!r} is no file; give the path of one.")
     return Path(config.plugin["sqlite"]["path"])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from mbexec.core.errors import ProgramError
 
-__all__ = ["find_harness", "have_engine", "is_engine"]
+__all__ = ["find_harness", "have_engine", "is_engine", "surroundings"]
 
 # How to get programs that QCEngine runs, where its own words leave pip or Debian out.
 _INSTALL = {
@@ -25,6 +28,13 @@ _INSTALL = {
 }
 _OURS = ("model-potential", "pyscf", "tblite")  # programs that are not QCEngine's; the last two in distributions
 _FIRST_PSI4 = "1.4a2.dev160"
+# What programs read besides their input: files, and variables that name files or folders, with what counts in these.
+_READ = {
+    "nwchem": (["~/.nwchemrc"], {"NWCHEM_BASIS_LIBRARY": "*"}),
+    "psi4": (["~/.psi4rc"], {"PSIPATH": "*.gbs"}),
+    "pyscf": (["~/.pyscf_conf.py"], {"PYSCF_CONFIG_FILE": "*"}),
+    "xtb": ([], {"XTBPATH": "*"}),
+}
 
 
 def find_harness(name: str, target: Any) -> Any:
@@ -116,6 +126,23 @@ def have_engine() -> bool:
 def is_engine(harness: Any) -> bool:
     """Whether a harness is of QCEngine's kind, asked without importing QCEngine."""
     return any(base.__module__.startswith("qcengine.") for base in type(harness).__mro__)
+
+
+def surroundings(name: str) -> str:
+    """A digest of what a program reads besides its input, as far as that is known; empty if nothing of it is there.
+
+    Parameters
+    ----------
+    name
+        Of the program, in lower case.
+    """
+    plain, variables = _READ.get(name, ([], {}))
+    paths = [Path(path).expanduser() for path in plain]
+    for variable, pattern in variables.items():
+        places = [Path(place) for place in os.environ.get(variable, "").split(os.pathsep) if place]
+        paths += [path for place in places for path in (sorted(place.glob(pattern)) if place.is_dir() else [place])]
+    found = [path.read_bytes() for path in paths if path.is_file()]
+    return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest() if found else ""
 
 
 def _register(harness: Any) -> None:

@@ -72,7 +72,7 @@ class Keys:
         for label in self.context.route(mc):
             specification = self.context.specifications[label]
             version = self.versions.get(specification.program.lower(), "")
-            digest.update(_text(specification, version, label in self.context.stripped))
+            digest.update(_text(specification, version))
             found.append(digest.copy())
         return found
 
@@ -106,6 +106,9 @@ class Keys:
         digest: hashlib.blake2b = self._routes[task.mc][step].copy()
         digest.update(driver.encode())
         real = set(task.frag)
+        if len(real) < len(task.bas):
+            route = self.context.route(task.mc)[: step + 1]
+            digest.update(bytes(label in self.context.stripped for label in route))
         digest.update(b"".join([self._real[i - 1] if i in real else self._ghost[i - 1] for i in task.bas]))
         return digest.hexdigest()
 
@@ -123,11 +126,10 @@ def _fragment(cluster: Cluster, number: int, *, ghost: bool) -> bytes:
     return hashlib.blake2b(b"\0".join(parts), digest_size=_SIZE).digest()
 
 
-def _text(specification: AtomicSpecification, version: str, stripped: bool) -> bytes:
+def _text(specification: AtomicSpecification, version: str) -> bytes:
     told = {
         "program": specification.program.lower(),
         "version": version,
-        "ghosts": "stripped" if stripped else "seen",
         "model": specification.model.model_dump(),
         "keywords": specification.keywords,
         "extras": specification.extras,

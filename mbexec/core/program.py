@@ -21,7 +21,7 @@ from attrs import asdict, define, evolve, field, frozen
 
 from mbexec.core.context import Context
 from mbexec.core.errors import ProgramError
-from mbexec.core.harness import find_harness, is_engine
+from mbexec.core.harness import find_harness, is_engine, surroundings
 from mbexec.core.host import describe_host, host_description, task_config
 from mbexec.core.resources import memory_kills
 from mbexec.core.types import Task, TaskError, TaskResult
@@ -183,7 +183,7 @@ class Programs:
         return self._harnesses[program.lower()]
 
     def versions(self) -> dict[str, str]:
-        """The version of each program, by name in lower case, with that of the distribution that brings its harness.
+        """The version of each program, by name in lower case, with that of its harness and what it reads besides.
 
         Those that do not tell are left out.
         """
@@ -191,7 +191,8 @@ class Programs:
         for name, harness in self._harnesses.items():
             tell = getattr(harness, "get_version", None)
             if tell is not None and (told := tell()):
-                found[name] = f"{told}{_distribution(harness)}"
+                read = surroundings(name)
+                found[name] = f"{told}{_distribution(harness)}{f', with {read}' if read else ''}"
         return found
 
     def ghosts(self, program: str) -> str | None:

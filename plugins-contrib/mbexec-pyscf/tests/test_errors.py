@@ -220,3 +220,15 @@ def test_not_installed(monkeypatch):
     assert not PySCFHarness.found()
     with pytest.raises(ModuleNotFoundError, match="pip install mbexec-pyscf"):
         PySCFHarness.found(raise_error=True)
+
+
+def test_a_file_with_the_name_of_a_basis(fragment, compute, tmp_path, monkeypatch):
+    """PySCF would read it, whatever is in it, in place of its own set, and nobody would notice."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dzp").write_text("O    S\n 1.0 1.0\n")
+    sentence = (
+        "In the working directory there is a file 'dzp', which PySCF would take for the basis; move or rename it, and "
+        "give a basis set that PySCF knows by name."
+    )
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        compute(fragment(), basis="dzp")

@@ -8,6 +8,7 @@ PySCF as the plain lists that it would have read itself.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -64,6 +65,11 @@ def orbital_basis(name: str, element: str) -> list[Any]:
     # A path or the text of a basis would be read afresh by PySCF; names alone can be kept.
     if not set("/\\\n").isdisjoint(name):
         raise InputError(f"The basis {name!r} is a path or a text; give a basis set that PySCF knows by name.")
+    if os.path.isfile(name):  # and not only sets that PySCF has none of
+        raise InputError(
+            f"In the working directory there is a file {name!r}, which PySCF would take for the basis; "
+            "move or rename it, and give a basis set that PySCF knows by name."
+        )
     return _read(gto.format_basis, "basis", name, element)
 
 
