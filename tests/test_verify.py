@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from click.testing import CliRunner
 
+from mbexec.cli import main
 from tests.restarts import COUNTED, Job, install_all
 from tests.stores import asked
 
@@ -132,3 +134,11 @@ def test_there_is_nothing_to_look_at(job):
         "another version of its program, are none of it.\n"
     )
     assert job.begun() == SIZE
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "inf"])
+def test_a_tolerance_is_a_finite_number(tmp_path, tolerance):
+    """With another one anything would pass for noise, or nothing."""
+    done = CliRunner().invoke(main, ["verify", str(tmp_path / "job.toml"), "--tolerance", tolerance])
+    assert done.exit_code == 2
+    assert f"{tolerance} is no finite number." in done.stderr
