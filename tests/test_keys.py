@@ -86,6 +86,7 @@ def test_keys_last():
 
 DIFFERENT = {
     "an atom moved": lambda context: moved(context, 1e-8),
+    "an atom moved by less than QCSchema's decimals, in a molecule that keeps more": lambda c: moved(c, 3e-9),
     "an element": cluster(symbols=np.array(["He", "Ar", "Mg"])),
     "an isotope": cluster(masses=np.array([21.99, 39.96, 23.99])),
     "charge": cluster(charges=(2.0, 0.0, 1.0)),
@@ -153,8 +154,7 @@ def test_ghosts_have_neither_charge_nor_spin():
 
 
 SAME = {
-    "noise below QCSchema's decimals": lambda context: moved(context, 3e-9),
-    "minus zero": cluster(geometry=np.array([[-0.0, 0, 0], [0, 0, 3.9], [0, 4.2, 0.3]]) / 0.52917721067),
+    "minus zero": lambda context: cluster(geometry=-(0.0 - context.cluster.geometry))(context),
     "name": cluster(name="of no matter"),
     "cores": lambda context: attrs.evolve(context, task=attrs.evolve(context.task, ncores=7, memory=99.0)),
     "scratch": lambda context: attrs.evolve(context, task=attrs.evolve(context.task, scratch_directory="/elsewhere")),
@@ -167,6 +167,13 @@ SAME = {
 def test_what_decides_nothing_is_not_in_the_key(change):
     """The keys stay as they are."""
     assert keys(tables(), change) == keys(tables())
+
+
+def test_noise_below_the_decimals_of_qcschema_does_not_count():
+    """QCSchema rounds geometries to 8 decimals of a0, and programs see them so."""
+    noisy = tables()
+    noisy["molecule"]["geometry"] = NEON.replace("3.9", "3.900000001")
+    assert keys(noisy) == keys(tables())
 
 
 def test_settings_do_not_count():

@@ -1,6 +1,6 @@
 """Under what a result is kept: a digest of all that decides its numbers, and of nothing else.
 
-That is the fragment as its program sees it (atoms and ghosts, geometry to the 8 decimals of QCSchema, charges,
+That is the fragment as its program sees it (atoms and ghosts, geometry as QCSchema has rounded it, charges,
 multiplicities, symmetry), program and version, method, basis, keywords and driver. Where fragments stand in the cluster
 does not count, nor do names, workers, cores, memory and paths.
 """
@@ -120,7 +120,7 @@ def _fragment(cluster: Cluster, number: int, *, ghost: bool) -> bytes:
     parts = [
         " ".join(cluster.symbols[atoms].tolist()).encode(),
         (np.round(cluster.masses[atoms], 6) + 0.0).tobytes(),
-        (np.round(cluster.geometry[atoms], 8) + 0.0).tobytes(),  # + 0.0: there is a -0.0
+        (cluster.geometry[atoms] + 0.0).tobytes(),  # to the decimals of QCSchema; + 0.0, for there is a -0.0
         state.encode(),
     ]
     return hashlib.blake2b(b"\0".join(parts), digest_size=_SIZE).digest()
