@@ -315,17 +315,16 @@ def test_a_database_of_somebody_else(path, mode):
 
 
 def test_a_store_of_a_newer_version(path):
-    """It is left as it is."""
+    """It is left as it is, with all that this version could read in it."""
     fill(path, 3)
-    connection = sqlite3.connect(path)
-    connection.executescript("PRAGMA user_version = 2; UPDATE results SET checksum = zeroblob(8);")
-    connection.close()
+    asked(path, "PRAGMA user_version = 2")
     before = path.read_bytes()
     assert refused(path) == (
-        f"The store {path} is one of a newer mbexec: it has format 2, and this mbexec knows 1. "
-        "Upgrade mbexec, or give the store another name; the file is left as it is."
+        f"The store {path} is one of a newer mbexec, or its header is damaged: it has format 2, and this "
+        "mbexec knows 1. Upgrade mbexec, or give the store another name; the file is left as it is."
     )
     assert path.read_bytes() == before
+    assert list(path.parent.glob("*.store*")) == [path]
 
 
 def command(*words):

@@ -14,7 +14,7 @@ from attrs import define, field, validators
 
 from mbexec import ConfigError, Task, TaskResult, hookimpl
 from mbexec.plugins.sqlite.database import Database, is_damage
-from mbexec.plugins.sqlite.opening import mend, open_store, why
+from mbexec.plugins.sqlite.opening import is_kept_from_writing, mend, open_store, why
 from mbexec.plugins.sqlite.rows import Row, read, written
 
 __all__ = ["Sqlite"]
@@ -132,7 +132,7 @@ class Sqlite:
             try:
                 return do(self._opened(patience))
             except sqlite3.Error as error:
-                if not is_damage(error):
+                if not is_damage(error) and not is_kept_from_writing(self.path, error):
                     raise
                 self._close()
                 mend(self.path, patience, str(error))
