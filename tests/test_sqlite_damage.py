@@ -127,11 +127,20 @@ def spoiled_pages(folder):
 
 def test_a_byte_of_the_schema(tmp_path):
     """Replaced by one that is no text: no result is lost, and what is kept then is there."""
-    for path, given in spoiled_pages(tmp_path):
+    for path, kept in spoiled_pages(tmp_path):
         with Sqlite(path) as store:
-            assert check(store, *given) == {0, 1, 2}, path
+            assert check(store, *kept) == {0, 1, 2}, path
             keep(store, *made(4))
             assert check(store, *made(4)) == {0, 1, 2, 3}, path
+
+
+def command_says(path):
+    """What a store has, counted in two ways, and its keys; or what is wrong with it."""
+    try:
+        with contents(path, 0.1) as found:
+            return sum(group.results for group in found.groups()), found.count(), [kept.key for kept in found.rows()]
+    except ConfigError as error:
+        return str(error)
 
 
 def test_a_byte_of_the_schema_and_the_commands(tmp_path):
@@ -139,13 +148,9 @@ def test_a_byte_of_the_schema_and_the_commands(tmp_path):
     damaged = 0
     for path, (_, keys, _) in spoiled_pages(tmp_path):
         assert examined(path, 0.1).good == 3, path
-        try:
-            with contents(path, 0.1) as found:
-                assert sum(group.results for group in found.groups()) == found.count() == 3, path
-                assert [kept.key for kept in found.rows()] == keys, path
-        except ConfigError as error:
-            damaged += 1
-            assert f"The store {path} is damaged: " in str(error)
+        said = command_says(path)
+        assert said == (3, 3, keys) or said.startswith(f"The store {path} is damaged: ")
+        damaged += isinstance(said, str)
     assert damaged > 400
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -44,9 +45,10 @@ def open_store(path: Path, patience: float) -> Database:
     ConfigError
         If that can't be. A file that is no store is left as it is.
     """
-    _check_place(path)
-    kind = network(path)
+    _check_name(path)
     try:
+        _check_place(path)
+        kind = network(path)
         if path.exists() and not check_is_store(path):
             mend(path, patience, "its header can't be read")
         database = _opened(path, patience, shared=kind is None)
@@ -59,6 +61,19 @@ def open_store(path: Path, patience: float) -> Database:
     if kind is not None:
         _log("info", "store_on_network", path, filesystem=kind, why="each result takes longer to keep there")
     return database
+
+
+def _check_name(path: Path) -> None:
+    """Refuse what is no name for a file, or leaves no room for those that SQLite makes beside it."""
+    try:
+        for each in (path, f"{path}-journal"):
+            with suppress(FileNotFoundError):
+                os.stat(each)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise ConfigError(
+                f"The store {str(path)!r:.80} can't have that name: {why(path, error, 0.0)}. Give it another."
+            ) from error
 
 
 def _check_place(path: Path) -> None:
