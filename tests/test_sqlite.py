@@ -274,6 +274,23 @@ def refused(path):
     return str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("x" * 300, "File name too long"), ("x" * 250, "File name too long"), ("x\0y.store", "null")]
+    + [(name, "Too many levels of symbolic links") for name in ("a", "a/x.store")],
+    ids=["long", "longer beside it", "null", "loop", "in a loop"],
+)
+def test_a_name_that_no_file_can_have(tmp_path, name, reason):
+    """A sentence says why not."""
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    path = tmp_path / name
+    with pytest.raises(ConfigError) as error:
+        mbexec.run(job(argon(2)), store=path)
+    begin, end = re.escape(f"The store {str(path)!r:.80} can't have that name: "), re.escape(". Give it another.")
+    assert re.fullmatch(f"{begin}.*{reason}.*{end}", str(error.value))
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     """It is not made: its name may be misspelt."""
     path = tmp_path / "nowhere" / "job.store"
@@ -315,17 +332,16 @@ def test_a_database_of_somebody_else(path, mode):
 
 
 def test_a_store_of_a_newer_version(path):
-    """It is left as it is."""
+    """It is left as it is, with all that this version could read in it."""
     fill(path, 3)
-    connection = sqlite3.connect(path)
-    connection.executescript("PRAGMA user_version = 2; UPDATE results SET checksum = zeroblob(8);")
-    connection.close()
+    asked(path, "PRAGMA user_version = 2")
     before = path.read_bytes()
     assert refused(path) == (
-        f"The store {path} is one of a newer mbexec: it has format 2, and this mbexec knows 1. "
-        "Upgrade mbexec, or give the store another name; the file is left as it is."
+        f"The store {path} is one of a newer mbexec, or its header is damaged: it has format 2, and this "
+        "mbexec knows 1. Upgrade mbexec, or give the store another name; the file is left as it is."
     )
     assert path.read_bytes() == before
+    assert list(path.parent.glob("*.store*")) == [path]
 
 
 def command(*words):
@@ -398,13 +414,17 @@ def test_a_store_may_be_moved_to_a_network_and_back(path, on_nfs, monkeypatch):
         monkeypatch.undo()
 
 
-def test_a_store_that_vanishes_is_made_anew(path):
-    """Somebody tidied up: what comes later is kept, and can be found."""
+@pytest.mark.parametrize("go", [Path.unlink, lambda path: path.rename(path.with_name("old.store"))])
+def test_a_store_that_vanishes_is_made_anew(path, go):
+    """Somebody tidied up: the log says so once, and what comes later is kept, and can be found."""
     tasks, keys, results = made(6)
-    with Sqlite(path) as store:
+    with capture_logs() as logs, Sqlite(path) as store:
         keep(store, tasks[:3], keys[:3], results[:3])
-        path.unlink()
+        assert not events(logs, "store_gone")
+        go(path)
         keep(store, tasks[3:], keys[3:], results[3:])
+    (gone,) = events(logs, "store_gone")
+    assert (gone["log_level"], gone["path"]) == ("warning", str(path))
     with Sqlite(path) as store:
         assert check(store, tasks, keys, results) == {3, 4, 5}
 

@@ -18,6 +18,9 @@ from structlog.testing import capture_logs
 import mbexec
 from mbexec import ConfigError
 from mbexec.plugins.sqlite import Sqlite
+from mbexec.plugins.sqlite.care import examined
+from mbexec.plugins.sqlite.contents import contents
+from mbexec.plugins.sqlite.database import PAGE
 from mbexec.plugins.sqlite.salvage import readable_rows
 from tests.stores import asked, bits, check, events, fill, keep, made
 from tests.systems import argon, job
@@ -25,6 +28,7 @@ from tests.systems import argon, job
 COUNT = 120
 GIVEN = made(COUNT)
 EVERY = set(range(COUNT))
+VERSION = range(60, 64)  # where it is in the header
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def path(tmp_path):
     return tmp_path / "job.store"
 
 
-def contents(*, crashed):
+def left(*, crashed):
     """File and log of a store as it is left by a run, or by one that was killed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "job.store"
@@ -44,14 +48,16 @@ def contents(*, crashed):
         return {"": path.read_bytes()}
 
 
-WHOLE = {"closed": contents(crashed=False), "killed": contents(crashed=True)}
+WHOLE = {"closed": left(crashed=False), "killed": left(crashed=True)}
 
 
 def flipped(data, places):
+    """With other bits at some places, except in the version: no store is touched that may be a newer one."""
     data = bytearray(data)
     for place in places:
         bit = int(place * 8 * len(data))
-        data[bit // 8] ^= 1 << bit % 8
+        if bit // 8 not in VERSION:
+            data[bit // 8] ^= 1 << bit % 8
     return bytes(data)
 
 
@@ -100,14 +106,52 @@ def flip(state, places):
 @pytest.mark.parametrize("state", WHOLE)
 def test_flipped_bits_of_the_header(state, tmp_path):
     """One by one, of the hundred bytes without which SQLite reads nothing."""
-    for bit in range(0, 800, 11):
+    for bit in {*range(0, 800, 11), *range(8 * 18, 8 * 20)}:
         path = tmp_path / f"{bit}.store"
-        data = bytearray(WHOLE[state][""])
-        data[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(data)
+        path.write_bytes(flipped(WHOLE[state][""], [bit / 8 / len(WHOLE[state][""])]))
         if "-wal" in WHOLE[state]:
             Path(f"{path}-wal").write_bytes(WHOLE[state]["-wal"])
         assert survivors(path) >= COUNT // 2
+
+
+def spoiled_pages(folder):
+    """A store of three results, with each byte in turn of the page that says what is in it no longer what it was."""
+    path = folder / "whole.store"
+    given = fill(path, 3)
+    whole = path.read_bytes()
+    for place in [place for place, byte in enumerate(whole[:PAGE]) if byte and place not in VERSION]:
+        spoiled = folder / f"{place}.store"
+        spoiled.write_bytes(whole[:place] + b"\xe6" + whole[place + 1 :])
+        yield spoiled, given
+
+
+def test_a_byte_of_the_schema(tmp_path):
+    """Replaced by one that is no text: no result is lost, and what is kept then is there."""
+    for path, kept in spoiled_pages(tmp_path):
+        with Sqlite(path) as store:
+            assert check(store, *kept) == {0, 1, 2}, path
+            keep(store, *made(4))
+            assert check(store, *made(4)) == {0, 1, 2, 3}, path
+
+
+def command_says(path):
+    """What a store has, counted in two ways, and its keys; or what is wrong with it."""
+    try:
+        with contents(path, 0.1) as found:
+            return sum(group.results for group in found.groups()), found.count(), [kept.key for kept in found.rows()]
+    except ConfigError as error:
+        return str(error)
+
+
+def test_a_byte_of_the_schema_and_the_commands(tmp_path):
+    """Replaced by one that is no text: they tell what the store has, or in a sentence that it is damaged."""
+    damaged = 0
+    for path, (_, keys, _) in spoiled_pages(tmp_path):
+        assert examined(path, 0.1).good == 3, path
+        said = command_says(path)
+        assert said == (3, 3, keys) or said.startswith(f"The store {path} is damaged: ")
+        damaged += isinstance(said, str)
+    assert damaged > 400
 
 
 @pytest.mark.parametrize("state", WHOLE)

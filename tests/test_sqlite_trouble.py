@@ -108,8 +108,11 @@ def test_a_disk_that_fills_up_during_a_run(disk, install):
     assert len(events(logs, "store_in_trouble")) == 1
     assert (lost["path"], lost["why"], lost["log_level"]) == (str(path), "the disk is full", "error")
     assert lost["results"] > 0
+    logs = [folder / f"{path.name}{suffix}" for suffix in ("-wal", "-shm")]
+    assert all(each.exists() for each in logs)  # there is no room to move what is in them
     ballast[0].unlink()
     again = mbexec.run(tables, executor="serial", store=path)
+    assert not any(each.exists() for each in logs)
     assert again.result.return_result == expected
     assert sum(level.executed for level in again.report.levels) == lost["results"]
 

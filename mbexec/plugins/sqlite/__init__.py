@@ -14,7 +14,7 @@ from attrs import define, field, validators
 
 from mbexec import ConfigError, Task, TaskResult, hookimpl
 from mbexec.plugins.sqlite.database import Database, is_damage
-from mbexec.plugins.sqlite.opening import mend, open_store, why
+from mbexec.plugins.sqlite.opening import is_kept_from_writing, mend, open_store, why
 from mbexec.plugins.sqlite.rows import Row, read, written
 
 __all__ = ["Sqlite"]
@@ -31,7 +31,10 @@ class _Trouble(Exception):  # noqa: N818 - it passes
 def _path(given: Any) -> Path:
     if not isinstance(given, (str, Path)):
         raise TypeError(f"path = {given!r:.80} must be text.")
-    return Path(given).resolve()  # SQLite puts its other files beside the real one, not beside a link
+    try:
+        return Path(given).resolve()  # SQLite puts its other files beside the real one, not beside a link
+    except (OSError, RuntimeError, ValueError):  # opening it says what is wrong
+        return Path(given).absolute()
 
 
 @define(eq=False)
@@ -109,6 +112,7 @@ class Sqlite:
         try:
             if self._database is not None and not self._database.is_there():
                 self._close()
+                self._log("warning", "store_gone", why="the file was removed, renamed or replaced during the run")
             self._write(0.0 if self._troubled else self.patience)
         except _Trouble as trouble:
             self._wait_less(trouble)
@@ -132,7 +136,7 @@ class Sqlite:
             try:
                 return do(self._opened(patience))
             except sqlite3.Error as error:
-                if not is_damage(error):
+                if not is_damage(error) and not is_kept_from_writing(self.path, error):
                     raise
                 self._close()
                 mend(self.path, patience, str(error))

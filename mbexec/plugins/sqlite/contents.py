@@ -14,7 +14,8 @@ from typing import Any
 from attrs import define, frozen
 
 from mbexec import ConfigError, Task, TaskResult
-from mbexec.plugins.sqlite.database import is_damage, text_of
+from mbexec.plugins.sqlite.connection import connect
+from mbexec.plugins.sqlite.database import check_columns, is_damage
 from mbexec.plugins.sqlite.opening import check_is_store, why
 from mbexec.plugins.sqlite.rows import COLUMNS, Row, read
 from mbexec.plugins.sqlite.salvage import has_odd_header, log_of
@@ -207,7 +208,11 @@ def connected(path: Path, patience: float) -> sqlite3.Connection:
     writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
     way = "mode=rw" if writable else "mode=ro" if log_of(path).exists() else "immutable=1"
     uri = f"{path.absolute().as_uri()}?{way}"
-    connection = sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
-    connection.text_factory = text_of
-    connection.execute("PRAGMA query_only = ON")
+    connection = connect(uri, patience, uri=True)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        check_columns(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection

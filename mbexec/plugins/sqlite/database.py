@@ -10,9 +10,10 @@ from typing import Self
 import psutil
 from attrs import define, field
 
+from mbexec.plugins.sqlite.connection import connect, damage
 from mbexec.plugins.sqlite.rows import COLUMNS, FORMAT, Row
 
-__all__ = ["Database", "is_damage", "network", "text_of"]
+__all__ = ["Database", "check_columns", "is_damage", "network"]
 
 APPLICATION = 0x6D626578  # "mbex"
 PAGE = 4096
@@ -65,6 +66,14 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", -1) & 0xFF in damage
 
 
+def check_columns(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.Error if what is in the columns of a store would be taken for something else, or they are gone."""
+    columns = {name: kind for _, name, kind, *_ in connection.execute("PRAGMA table_info(results)")}
+    for name, told in {"id": "INTEGER", **COLUMNS}.items():
+        if columns.get(name) != told.split()[0]:
+            raise damage(f"malformed database schema: the column {name} is not {told.split()[0]}")
+
+
 def network(path: Path) -> str | None:
     """The kind of the network file system that a file is on; None if it is on a disk of this machine."""
     folders = [str(folder) for folder in path.resolve().parents]
@@ -105,8 +114,7 @@ class Database:
         shared
             Whether processes of this machine alone use the file, so that they may share memory to do so.
         """
-        connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
-        connection.text_factory = text_of
+        connection = connect(path, patience)
         try:
             database = cls(path, connection)
             database._set_up(shared)
@@ -122,6 +130,7 @@ class Database:
         execute("PRAGMA synchronous = NORMAL")
         if not execute("PRAGMA user_version").fetchone()[0]:
             self.connection.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} COMMIT;")
+        check_columns(self.connection)
         (mode,) = execute("PRAGMA journal_mode").fetchone()
         if shared and mode != "wal":
             self._share()
@@ -186,8 +195,3 @@ def _identity(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_dev, found.st_ino
-
-
-def text_of(data: bytes) -> str:
-    """Text as it is in a file, damaged or not."""
-    return data.decode("utf-8", "replace")  # damaged text differs from what its checksum says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -14,11 +15,12 @@ from typing import IO
 import structlog
 
 from mbexec import ConfigError
+from mbexec.plugins.sqlite.connection import connect
 from mbexec.plugins.sqlite.database import APPLICATION, Database, is_damage, network
 from mbexec.plugins.sqlite.rows import FORMAT
 from mbexec.plugins.sqlite.salvage import begins_as_store, has_odd_header, log_of, readable_rows
 
-__all__ = ["check_is_store", "mend", "open_store", "why"]
+__all__ = ["check_is_store", "is_kept_from_writing", "mend", "open_store", "why"]
 
 _MAKING = 5.0  # s; takes milliseconds on a machine that is not busy
 _LOOKED_AT = 1000
@@ -43,9 +45,10 @@ def open_store(path: Path, patience: float) -> Database:
     ConfigError
         If that can't be. A file that is no store is left as it is.
     """
-    _check_place(path)
-    kind = network(path)
+    _check_name(path)
     try:
+        _check_place(path)
+        kind = network(path)
         if path.exists() and not check_is_store(path):
             mend(path, patience, "its header can't be read")
         database = _opened(path, patience, shared=kind is None)
@@ -58,6 +61,19 @@ def open_store(path: Path, patience: float) -> Database:
     if kind is not None:
         _log("info", "store_on_network", path, filesystem=kind, why="each result takes longer to keep there")
     return database
+
+
+def _check_name(path: Path) -> None:
+    """Refuse what is no name for a file, or leaves no room for those that SQLite makes beside it."""
+    try:
+        for each in (path, f"{path}-journal"):
+            with suppress(FileNotFoundError):
+                os.stat(each)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise ConfigError(
+                f"The store {str(path)!r:.80} can't have that name: {why(path, error, 0.0)}. Give it another."
+            ) from error
 
 
 def _check_place(path: Path) -> None:
@@ -85,15 +101,15 @@ def check_is_store(path: Path) -> bool:
     told = _settled(path)
     if told == (APPLICATION, FORMAT) or (told is None and begins_as_store(path)):
         return True  # if anything else is wrong with it, that shows when it is opened
+    if told is not None and told[0] == APPLICATION and told[1] > FORMAT:
+        raise ConfigError(
+            f"The store {path} is one of a newer mbexec, or its header is damaged: it has format {told[1]}, and this "
+            f"mbexec knows {FORMAT}. Upgrade mbexec, or give the store another name; the file is left as it is."
+        )
     if path.stat().st_size == 0:
         return not log_of(path).exists() or log_of(path).stat().st_size == 0
     if next(readable_rows(path, _LOOKED_AT), None) is not None:
         return False
-    if told is not None and told[0] == APPLICATION and told[1] > FORMAT:
-        raise ConfigError(
-            f"The store {path} is one of a newer mbexec: it has format {told[1]}, and this mbexec knows {FORMAT}. "
-            "Upgrade mbexec, or give the store another name; the file is left as it is."
-        )
     raise ConfigError(
         f"The file {path} is no store of mbexec, and is left as it is; give the store another name, or run without one."
     )
@@ -117,7 +133,7 @@ def _told(path: Path) -> tuple[int, int] | None:
     SQLite reads the header, since closing a file that we had opened would end all locks that this process has on it.
     """
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+        with closing(connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as connection:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
@@ -135,6 +151,11 @@ def _opened(path: Path, patience: float, *, shared: bool) -> Database:
             raise
         mend(path, patience, str(error))
         return Database.opened(path, patience, shared=shared)
+
+
+def is_kept_from_writing(path: Path, error: sqlite3.Error) -> bool:
+    """Whether SQLite reads a store but refuses to write to it, because of damage to its header."""
+    return getattr(error, "sqlite_errorcode", -1) & 0xFF == sqlite3.SQLITE_READONLY and has_odd_header(path)
 
 
 def mend(path: Path, patience: float, reason: str) -> None:
