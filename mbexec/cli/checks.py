@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import threading
 from functools import partial
@@ -43,7 +44,7 @@ def status(
 
     spec, config = _job(job, executor, workers, settings, store)
     path = store_file(config)
-    if not path.exists():
+    if not os.path.exists(path):  # also for names that no file can have
         click.echo(f"There is no store {path} yet.")
         planned = [(level.nbody, len(level)) for level in engine.make_plan(spec, config).levels]
         levels = tuple(inspection.LevelStatus(nbody, ntasks, 0, 0) for nbody, ntasks in planned)
@@ -111,7 +112,7 @@ def verify(
 
     spec, config = _job(job, executor, workers, settings, store)
     path = store_file(config)
-    if not path.exists():
+    if not os.path.exists(path):  # also for names that no file can have
         raise ConfigError(f"There is no store {path} yet; run the job first, or give another one with --store PATH.")
     stop = threading.Event()
     look = partial(inspection.recompute, spec, config, sample=sample, repeat=repeat, tolerance=tolerance, stop=stop)
