@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import click
 import psutil
+import structlog
 from attrs import define, field
 from rich.console import Console
 
@@ -25,6 +27,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TO_END = 0.5  # seconds for a run to end in good order after its child processes were killed
 _TO_KILL = 3.0  # seconds that killing them may take
 _POLL = 0.05
+_NOTHING = logging.CRITICAL + 1
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
 T = TypeVar("T")
@@ -132,8 +135,9 @@ def _runs(process: psutil.Process) -> bool:
 def _leave(last_words: str) -> None:
     """End this process at once with a last line, and the terminal with a cursor.
 
-    Threads go on meanwhile: one whose program was killed may be about to start the next one. And the signal may have
-    come in the middle of writing to standard error, which can't be written to then, but for its descriptor.
+    Threads go on meanwhile: one whose program was killed may be about to start the next one, or to log its death. And
+    the signal may have come in the middle of writing to standard error, which can't be written to then, but for its
+    descriptor.
     """
     try:
         with suppress(RuntimeError):
@@ -141,6 +145,7 @@ def _leave(last_words: str) -> None:
             console.show_cursor()
             console.file.flush()
         sys.addaudithook(_start_nothing)
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_NOTHING))
         give_up = time.monotonic() + _TO_KILL
         while _kill_children() and time.monotonic() < give_up:
             time.sleep(0.01)

@@ -81,6 +81,7 @@ def _stopping(process: int) -> Callable[[int, FrameType | None], None]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stopping(os.getpid()))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background of a script, where it is ignored
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

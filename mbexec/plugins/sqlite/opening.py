@@ -22,7 +22,7 @@ from mbexec.plugins.sqlite.salvage import begins_as_store, has_odd_header, log_o
 
 __all__ = ["check_is_store", "is_kept_from_writing", "mend", "open_store", "why"]
 
-_MAKING = 5.0  # s; takes milliseconds on a machine that is not busy
+_MAKING = 1.0  # s; takes milliseconds on a machine that is not busy
 _LOOKED_AT = 1000
 _POLL = 0.02
 _NO_FILE = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
@@ -118,13 +118,20 @@ def check_is_store(path: Path) -> bool:
 def _settled(path: Path) -> tuple[int, int] | None:
     """What the header tells when nobody is making the file just now: until that is done, a journal stands beside it."""
     journal = path.with_name(f"{path.name}-journal")
-    end = time.monotonic() + _MAKING
     while True:
-        before = journal.exists()
+        before = _is_young(journal)
         told = _told(path)
-        if told == (APPLICATION, FORMAT) or not (before or journal.exists()) or time.monotonic() > end:
+        if told == (APPLICATION, FORMAT) or not (before or _is_young(journal)):
             return told
         time.sleep(_POLL)
+
+
+def _is_young(path: Path) -> bool:
+    """Whether a file is there that somebody has just written; one that a killed process left soon is not."""
+    try:
+        return time.time() - path.stat().st_mtime < _MAKING
+    except OSError:
+        return False
 
 
 def _told(path: Path) -> tuple[int, int] | None:

@@ -19,7 +19,9 @@ PATIENCE = 30.0  # s
 
 # CCSD(T) of neon takes minutes in this basis.
 ENDLESS = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if tests run in the background of a script
 from mbexec_psi4 import Psi4Harness
 from qcelemental.models.v2 import AtomicInput, Molecule
 from qcengine.config import TaskConfig
