@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -81,6 +81,7 @@ flips = given(
 
 
 @settings(max_examples=50, deadline=None)
+@example("closed", [0.8485023537110915])  # an entry of the index that points to another row
 @flips
 def test_flipped_bits_never_give_a_wrong_number(state, places):
     """Anywhere in the file, and in the log of a run that was killed."""

@@ -531,6 +531,7 @@ def test_the_page(made, tmp_path):
     assert list(page.files(made, tmp_path / "found.md").values())[1:] == drawn
 
 
+@pytest.mark.current
 def test_a_page_with_any_name_has_its_plots(made, tmp_path):
     """Blanks, brackets and letters with accents would end the link, or the image."""
     page_, *plots_ = page.files(made, tmp_path / "my (pägé) <1>.md").items()

@@ -141,4 +141,4 @@ def test_a_tolerance_is_a_finite_number(tmp_path, tolerance):
     """With another one anything would pass for noise, or nothing."""
     done = CliRunner().invoke(main, ["verify", str(tmp_path / "job.toml"), "--tolerance", tolerance])
     assert done.exit_code == 2
-    assert f"{tolerance} is no finite number." in done.stderr
+    assert f"{tolerance} is no finite number." in done.output

@@ -100,6 +100,8 @@ class Sqlite:
         found = [(task, read(known[key], task.index)) for task, key in zip(tasks, keys, strict=True) if key in known]
         if damaged := [task.label for task, result in found if result is None]:
             self._log("warning", "results_damaged", labels=damaged)
+            with suppress(_Trouble):
+                self._done(lambda database: database.reindex(), self.patience)
         return [result for _, result in found if result is not None]
 
     @hookimpl

@@ -180,6 +180,14 @@ class Database:
         """Write a row, which is a transaction of its own."""
         self.connection.execute(_ADD, row)
 
+    def reindex(self) -> None:
+        """Make the index anew: one that points to other rows would spoil these when results are kept again."""
+        try:
+            self.connection.execute("REINDEX")
+        except sqlite3.IntegrityError as error:  # two rows with one key
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise
+
     def wait(self, patience: float) -> None:
         """From now on wait as many seconds for other processes."""
         self.connection.execute(f"PRAGMA busy_timeout = {round(1000 * patience)}")
