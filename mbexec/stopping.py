@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import click
 import psutil
@@ -27,7 +26,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TO_END = 0.5  # seconds for a run to end in good order after its child processes were killed
 _TO_KILL = 3.0  # seconds that killing them may take
 _POLL = 0.05
-_NOTHING = logging.CRITICAL + 1
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
 T = TypeVar("T")
@@ -145,7 +143,7 @@ def _leave(last_words: str) -> None:
             console.show_cursor()
             console.file.flush()
         sys.addaudithook(_start_nothing)
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_NOTHING))
+        structlog.configure(processors=[_log_nothing])
         give_up = time.monotonic() + _TO_KILL
         while _kill_children() and time.monotonic() < give_up:
             time.sleep(0.01)
@@ -153,6 +151,10 @@ def _leave(last_words: str) -> None:
             os.write(2, f"{chr(10) * os.isatty(2)}{last_words}\n".encode())
     finally:
         os._exit(INTERRUPTED)
+
+
+def _log_nothing(*_: object) -> NoReturn:
+    raise structlog.DropEvent
 
 
 def _refuse_to_start(event: str, _: object) -> None:
