@@ -132,11 +132,13 @@ def recompute(
         Set from another thread to start nothing new.
     """
     stop = stop or threading.Event()
-    with prepared(spec, attrs.evolve(config, run=attrs.evolve(config.run, reporters=()))) as ready:
+    run = attrs.evolve(config.run, reporters=(), retry_failed=True)
+    with prepared(spec, attrs.evolve(config, run=run)) as ready:
         stored = _sampled(ready, sample)
+        anew = attrs.evolve(ready, stored=None)
         found: dict[int, list[TaskResult]] = {index: [] for index in stored}
         for _ in range(repeat):
-            with closing(Run(ready, stop).computed(np.array(sorted(stored), dtype=np.int64))) as results:
+            with closing(Run(anew, stop).computed(np.array(sorted(stored), dtype=np.int64))) as results:
                 for result in results:
                     found[result.index].append(result)
         tasks = {index: ready.plan[index] for index in stored}
@@ -147,7 +149,7 @@ def _sampled(ready: Prepared, sample: int) -> dict[int, TaskResult]:
     """Some of the results that the store has, by place in the plan."""
     order = np.random.default_rng().permutation(len(ready.plan))
     found: dict[int, TaskResult] = {}
-    for task, result in _stored(ready).own(ready.plan, order):
+    for task, result in _stored(ready).known(ready.plan, order, own=True):
         found[task.index] = result
         if len(found) == sample:
             break

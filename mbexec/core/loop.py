@@ -80,8 +80,7 @@ class Run:
         return result, report, self._energies
 
     def computed(self, order: NDArray[np.int64]) -> Generator[TaskResult, None, None]:
-        """Results of the tasks at these places of the plan, computed whatever a store knows, and merged by nobody."""
-        self._stored = None
+        """Results of the tasks at these places of the plan, merged by nobody; none is run again."""
         yield from self._run(order, self.ready.work, again=True)
         yield from self._again.values()
 

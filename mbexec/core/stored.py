@@ -58,18 +58,14 @@ class Stored:
         with blamed("store", self.name):
             return str(getattr(self.plugin, "describe", lambda: self.name)())
 
-    def known(self, plan: Plan, order: NDArray[np.int64]) -> Iterator[tuple[Task, TaskResult]]:
-        """The tasks at these places of the plan that need not run, with their results; asked for a batch at a time."""
-        for start in range(0, len(order), _BATCH):
-            tasks = {index: plan[index] for index in order[start : start + _BATCH].tolist()}
-            yield from self._found({index: task for index, task in tasks.items() if self._is_kept(task)})
+    def known(self, plan: Plan, order: NDArray[np.int64], *, own: bool = False) -> Iterator[tuple[Task, TaskResult]]:
+        """The tasks at these places of the plan that need not run, with their results; asked for a batch at a time.
 
-    def own(self, plan: Plan, order: NDArray[np.int64]) -> Iterator[tuple[Task, TaskResult]]:
-        """The same, but only what runs with the same driver have kept, and no failures."""
+        With `own` only what runs with the same driver have kept.
+        """
         for start in range(0, len(order), _BATCH):
             tasks = {index: plan[index] for index in order[start : start + _BATCH].tolist()}
-            found = self._found({index: task for index, task in tasks.items() if self._is_kept(task)}, own=True)
-            yield from ((task, result) for task, result in found if result.error is None)
+            yield from self._found({index: task for index, task in tasks.items() if self._is_kept(task)}, own)
 
     def now(self, task: Task) -> TaskResult | None:
         """The result of a task, if the store has it by now: another run may have brought it."""
@@ -93,7 +89,7 @@ class Stored:
             telling.warning("results_not_kept", program=program, why="it tells no version")
         return False
 
-    def _found(self, tasks: dict[int, Task], *, own: bool = False) -> Iterator[tuple[Task, TaskResult]]:
+    def _found(self, tasks: dict[int, Task], own: bool) -> Iterator[tuple[Task, TaskResult]]:
         """What answers the tasks; a failure only where nothing else does."""
         failed = {}
         for step, driver in self.keys.answers():

@@ -184,9 +184,8 @@ class Database:
         """Make the index anew: one that points to other rows would spoil these when results are kept again."""
         try:
             self.connection.execute("REINDEX")
-        except sqlite3.IntegrityError as error:  # two rows with one key
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise
+        except sqlite3.IntegrityError as error:
+            raise damage("two rows have one key") from error
 
     def wait(self, patience: float) -> None:
         """From now on wait as many seconds for other processes."""

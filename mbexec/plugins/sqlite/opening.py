@@ -23,6 +23,7 @@ from mbexec.plugins.sqlite.salvage import begins_as_store, has_odd_header, log_o
 __all__ = ["check_is_store", "is_kept_from_writing", "mend", "open_store", "why"]
 
 _MAKING = 1.0  # s; takes milliseconds on a machine that is not busy
+_MOST_MAKING = 5.0  # s; another program's file may always have somebody writing to it
 _LOOKED_AT = 1000
 _POLL = 0.02
 _NO_FILE = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
@@ -118,10 +119,11 @@ def check_is_store(path: Path) -> bool:
 def _settled(path: Path) -> tuple[int, int] | None:
     """What the header tells when nobody is making the file just now: until that is done, a journal stands beside it."""
     journal = path.with_name(f"{path.name}-journal")
+    end = time.monotonic() + _MOST_MAKING
     while True:
         before = _is_young(journal)
         told = _told(path)
-        if told == (APPLICATION, FORMAT) or not (before or _is_young(journal)):
+        if told == (APPLICATION, FORMAT) or not (before or _is_young(journal)) or time.monotonic() > end:
             return told
         time.sleep(_POLL)
 
@@ -129,7 +131,7 @@ def _settled(path: Path) -> tuple[int, int] | None:
 def _is_young(path: Path) -> bool:
     """Whether a file is there that somebody has just written; one that a killed process left soon is not."""
     try:
-        return time.time() - path.stat().st_mtime < _MAKING
+        return abs(time.time() - path.stat().st_mtime) < _MAKING  # clocks of network file systems may be ahead
     except OSError:
         return False
 
