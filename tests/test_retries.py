@@ -29,6 +29,7 @@ def _at_once(monkeypatch):
 
 SOURCE = """
 import os
+import time
 from pathlib import Path
 from mbexec.core.potential import ModelPotential
 
@@ -43,6 +44,7 @@ class Stumbling(ModelPotential):
     def compute(self, input_data, config):
         keywords = input_data.specification.keywords
         fails = keywords["fails"]
+        time.sleep(keywords.get("sleep", 0))
         folder = Path(keywords["folder"])
         (folder / f"running-{os.getpid()}-{id(input_data)}").touch()
         at_once = len(list(folder.glob("running-*")))
@@ -137,6 +139,15 @@ def test_a_fragment_climbs_its_ladder(tmp_path, executor):
     ((label, said),) = found.result.extras["mbexec"]["notes"].items()
     assert (label, said) == ('["(auto)", [1, 2], [1, 2]]', [note])
     assert note == f"It did not converge as given, but on rung 2 of its ladder, with {changed!r}."
+
+
+def test_each_rung_has_the_time_of_an_attempt(tmp_path):
+    """Two rungs of a second each are no more than one and a half."""
+    ladder = [{"sleep": 1.0}, {"sleep": 1.0, "rung": 2}]
+    given = tables(tmp_path, *["convergence_error"] * 2, nfr=2, ladder=ladder)
+    found = mbexec.run(given, executor="loky", **{"task.timeout": 1.5})
+    assert found.result.success
+    assert attempts(tmp_path) == [3, 1, 1]
 
 
 def test_other_errors_end_the_climb(tmp_path):

@@ -104,6 +104,18 @@ def flip(state, places):
         survivors(path)
 
 
+def test_two_rows_with_one_key(tmp_path):
+    """The index can't be made anew for a damaged row then; what fits its checksum goes into a new file."""
+    one, other, damaged = (key.encode() for key in GIVEN[1][:3])
+    data = WHOLE["closed"][""]
+    assert data.count(other + b"(auto)") == data.count(damaged + b"(auto)") == 1
+    path = tmp_path / "job.store"
+    data = data.replace(other + b"(auto)", one + b"(auto)")
+    path.write_bytes(data.replace(damaged + b"(auto)", damaged + b"(autp)"))
+    assert survivors(path) == COUNT - 1
+    assert path.with_name("job.store.damaged-1").exists()
+
+
 @pytest.mark.parametrize("state", WHOLE)
 def test_flipped_bits_of_the_header(state, tmp_path):
     """One by one, of the hundred bytes without which SQLite reads nothing."""

@@ -225,7 +225,8 @@ def test_runs_that_share_a_store_start_in_different_orders(memory):
         orders.append(list(memory.given))
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
-    assert all(order[:15] == sorted(order[:15], key=lambda label: -label.count(",")) for order in orders)
+    pairs = [{label.count(",") for label in order[:15]} for order in orders]
+    assert pairs == [{4}, {4}]  # the costliest are first in any order
 
 
 def test_results_of_a_program_without_a_version_are_not_kept(memory, install):
