@@ -11,14 +11,13 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from attrs import asdict, define, evolve, field, frozen
 
+from mbexec.core.answers import further, numbers, own_copy
 from mbexec.core.context import Context
 from mbexec.core.errors import ProgramError
 from mbexec.core.harness import find_harness, is_engine, surroundings
@@ -33,7 +32,6 @@ __all__ = ["Programs", "run_task"]
 
 _BACKOFF = 0.5  # s, twice as long after each further random_error
 _NAP = 0.2  # s
-_SHAPES = {"energy": 0, "gradient": 1, "hessian": 2}
 _lock = threading.RLock()
 
 
@@ -140,7 +138,7 @@ class Programs:
         cluster = self.context.cluster
         bas = task.frag if label in self.context.stripped else task.bas
         molecule = cluster.fragment(task.frag, bas)
-        request = AtomicInput(molecule=molecule, specification=_own(specification))
+        request = AtomicInput(molecule=molecule, specification=own_copy(specification))
         start = time.time()
         config = self._configs.get(task.nbody, self._configs[0])
         outcome, retries = self._attempts(harness, request, config)
@@ -148,8 +146,8 @@ class Programs:
         body = _body(harness, request, outcome, retries, wall_time) if self.context.bodies else None
         if outcome.error is not None:
             return {}, self._unless_killed(outcome.error), body
-        values = _numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
-        values |= _further(outcome.answer, self.context.properties)
+        values = numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
+        values |= further(outcome.answer, self.context.properties)
         return values if bas == task.bas else cluster.padded(values, task.frag, task.bas), None, body
 
     def _unless_killed(self, error: TaskError) -> TaskError:
@@ -172,11 +170,11 @@ class Programs:
 
         (specification,) = self.context.specifications.values()
         fixed = molecule.model_copy(update={"fix_com": True, "fix_orientation": True})
-        request = AtomicInput(molecule=fixed, specification=_own(specification))
+        request = AtomicInput(molecule=fixed, specification=own_copy(specification))
         outcome, _ = self._attempts(self.harness(specification.program), request, self._configs[0])
         if outcome.error is not None:
             raise ProgramError(outcome.error.error_message)
-        return _numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
+        return numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
 
     def harness(self, program: str) -> Any:
         """The harness of a program."""
@@ -244,17 +242,6 @@ def _distribution(harness: Any) -> str:
         return ""
 
 
-def _own(specification: Any) -> Any:
-    """A copy for one calculation: some harnesses of QCEngine write into their input, and the next would see it."""
-    return specification.model_copy(
-        update={
-            "model": specification.model.model_copy(),
-            "keywords": deepcopy(specification.keywords),
-            "extras": deepcopy(specification.extras),
-        }
-    )
-
-
 def run_task(task: Task, programs: Programs, alternative: int = 0) -> TaskResult:
     """Run one fragment. Never raises for a fragment that fails; what a worker calls."""
     started, cpu = time.time(), time.thread_time()
@@ -313,32 +300,3 @@ def _body(harness: Any, request: Any, outcome: _Outcome, retries: int, wall_time
         answer = answer or FailedOperation(input_data=request, error=asdict(error))
     text: str = answer.serialize("json")
     return text.encode()
-
-
-def _numbers(answer: Any, driver: str, nat: int) -> dict[str, Any]:
-    """Energy, gradient and Hessian of a result, those that are there, in full shape."""
-    found: dict[str, Any] = {}
-    for name, order in _SHAPES.items():
-        value = getattr(answer.properties, f"return_{name}", None)
-        if value is None and name == driver:
-            value = answer.return_result
-        if value is None:
-            continue
-        shape = (nat, 3) if order == 1 else (3 * nat,) * order
-        found[name] = float(value) if order == 0 else np.array(value, dtype=np.float64).reshape(shape)
-        if not np.isfinite(found[name]).all():
-            raise ProgramError(f"The program reports success but its {name} is not a finite number: {value!r}.")
-    if missing := [name for name in ("energy", driver) if name not in found]:
-        raise ProgramError(f"The program reports success but gives no {missing[0]}.")
-    return found
-
-
-def _further(answer: Any, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Properties besides those that a driver is for, by QCSchema's names."""
-    found: dict[str, Any] = {}
-    for name, shape in wanted.items():
-        value = getattr(answer.properties, name)
-        if value is None:
-            raise ProgramError(f"The program reports success but gives no {name}, which mbe.properties asks for.")
-        found[name] = np.array(value, dtype=np.float64).reshape(shape) if shape else float(value)
-    return found
