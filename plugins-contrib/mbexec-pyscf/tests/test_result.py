@@ -10,6 +10,7 @@ import pyscf
 import pytest
 import qcengine
 from mbexec_pyscf import PySCFHarness
+from pyscf import gto, scf
 from qcengine.programs import base
 
 pytestmark = pytest.mark.qc
@@ -42,6 +43,17 @@ def test_failure_through_qcengine(fragment, atomic_input):
     assert not result.success
     assert result.error.error_type == "input_error"
     assert "PySCF takes no keyword 'xyzzy'" in result.error.error_message
+
+
+@pytest.mark.parametrize("method", ["hf", "b3lyp", "mp2"])
+def test_no_checkpoint_file(fragment, compute, method, monkeypatch):
+    """No file is made that a killed run would leave behind; who uses PySCF beside it has the files as before."""
+    with monkeypatch.context() as patch:
+        patch.setattr(pyscf.lib, "NamedTemporaryFile", None)
+        assert compute(fragment(), method, driver="gradient").success
+        with pytest.raises(TypeError):
+            scf.RHF(gto.M(verbose=0))
+    assert not scf.hf.MUTE_CHKFILE
 
 
 def test_entry_point():

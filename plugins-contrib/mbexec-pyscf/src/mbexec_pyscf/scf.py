@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,6 +39,7 @@ _PRUNING = {
 }
 # PySCF's Newton solver takes no step once the gradient is 1e-7; DIIS goes on from where it stops.
 _NEWTON_LIMIT = 1e-6
+_mute = threading.Lock()
 
 
 class _Progress:
@@ -99,11 +103,8 @@ def _converge(mf: Any, guess: Any, method: Method, keywords: Keywords) -> int:
 
 
 def _mean_field(mol: gto.Mole, method: Method, keywords: Keywords) -> Any:
-    mf = (_KOHN_SHAM if method.xc else _HARTREE_FOCK)[method.reference](mol)
-    mf.chkfile = None
-    # PySCF opens an empty file for it all the same.
-    if hasattr(mf, "_chkfile"):
-        mf._chkfile.close()
+    with _no_checkpoint_file():
+        mf = (_KOHN_SHAM if method.xc else _HARTREE_FOCK)[method.reference](mol)
     for name in _SETTINGS:
         setattr(mf, name, getattr(keywords, name))
     if method.xc:
@@ -111,6 +112,18 @@ def _mean_field(mol: gto.Mole, method: Method, keywords: Keywords) -> Any:
     if keywords.density_fit:
         mf = mf.density_fit(auxbasis=_auxiliary(mol, keywords.auxbasis))
     return mf
+
+
+@contextmanager
+def _no_checkpoint_file() -> Iterator[None]:
+    """Mean fields made here have none: PySCF makes an empty one at once, which stays behind when a run is killed."""
+    with _mute:
+        before = scf.hf.MUTE_CHKFILE
+        scf.hf.MUTE_CHKFILE = True
+        try:
+            yield
+        finally:
+            scf.hf.MUTE_CHKFILE = before
 
 
 def _set_functional(mf: Any, xc: str, keywords: Keywords) -> None:
