@@ -15,6 +15,7 @@ from mbexec.core.expansion import Contribution, Expansion, expand
 from mbexec.core.fragments import FragmentSets
 from mbexec.core.metrics import (
     FragmentDone,
+    FragmentStarted,
     LevelDone,
     LevelReport,
     LevelStarted,
@@ -37,6 +38,7 @@ __all__ = [
     "Expansion",
     "FragmentDone",
     "FragmentSets",
+    "FragmentStarted",
     "HookError",
     "InputError",
     "Level",

@@ -133,12 +133,13 @@ def merge_results(plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult |
 def report_metrics(event: MetricsEvent) -> None:
     """Take note of something that happened. A reporter; one that raises is logged and left out of the run.
 
-    Leave the event as it is: others are given it too. A run may break off, and then there is no ``RunDone``.
+    Leave the event as it is: others are given it too. Let classes of event pass that you don't know. A run may break
+    off, and then there is no ``RunDone``. Calls come one at a time, those for ``FragmentStarted`` from any thread.
 
     Parameters
     ----------
     event
-        One of ``RunStarted``, ``LevelStarted``, ``FragmentDone``, ``LevelDone``, ``RunDone``.
+        One of ``RunStarted``, ``LevelStarted``, ``FragmentStarted``, ``FragmentDone``, ``LevelDone``, ``RunDone``.
     """
 
 

@@ -31,7 +31,7 @@ class Diary:
 
     @hookimpl
     def report_metrics(self, event: MetricsEvent) -> None:
-        """One event, one line."""
+        """One event, one line; those of no interest pass."""
         match event:
             case RunStarted():
                 line = f"{event.executor} begins with {event.workers} workers"
@@ -45,4 +45,6 @@ class Diary:
                 line = f"{event.level.nbody}-body ends: {event.level.failed} failed"
             case RunDone():
                 line = f"the run ends: {event.report.ntasks} fragments"
+            case _:
+                return
         print(line, file=self._file)

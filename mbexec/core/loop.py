@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from mbexec.core import telling
 from mbexec.core.blame import blamed
 from mbexec.core.errors import ExecutorError, MbexecError, PluginError
 from mbexec.core.manager import reporters
-from mbexec.core.metrics import MetricsEvent, Recorder, RunDone, RunReport
+from mbexec.core.metrics import FragmentStarted, MetricsEvent, RunDone, RunReport
 from mbexec.core.prepare import Prepared
+from mbexec.core.recorder import Recorder
 from mbexec.core.schedule import submissions
 from mbexec.core.settings import RunConfig
 from mbexec.core.stored import Stored
@@ -60,29 +62,32 @@ class Run:
     _seen: NDArray[np.bool_] = field(init=False)
     _energies: NDArray[np.float64] = field(init=False)
     _came: list[tuple[Task, TaskResult]] = field(factory=list, init=False)
-    _again: dict[int, TaskResult] = field(factory=dict, init=False)
+    _again: dict[int, tuple[TaskResult, float]] = field(factory=dict, init=False)
     _broken_off: bool = field(default=False, init=False)
+    _telling: threading.RLock = field(factory=threading.RLock, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.plan, self.config, self._stored = self.ready.plan, self.ready.config, self.ready.stored
         workers = self.ready.work.workers
-        self._recorder = Recorder(self.plan, uuid.uuid4().hex[:12], self.config.run.executor, workers)
+        self._recorder = Recorder(self.plan, self.config, uuid.uuid4().hex[:12], workers)
         self._reporters = reporters(self.ready.manager)
         self._seen = np.zeros(len(self.plan), dtype=bool)
         self._energies = np.full(len(self.plan), np.nan)
+        self.ready.work.on_begin = self._begun
 
     def run(self) -> tuple[ManyBodyResult | FailedOperation, RunReport, NDArray[np.float64]]:
         """Submit everything and merge what comes: the result, what it cost, and the energy of each task."""
         self._report(self._recorder.begin(self._stored.describe() if self._stored is not None else ""))
         result = self._merged()
-        report = self._recorder.report()
-        self._report(RunDone(report))
+        executor = self.ready.manager.get_plugin(self.config.run.executor)
+        report = self._recorder.report(getattr(executor, "bytes_moved", None))
+        self._report(RunDone(report, result))
         return result, report, self._energies
 
     def computed(self, order: NDArray[np.int64]) -> Generator[TaskResult, None, None]:
         """Results of the tasks at these places of the plan, merged by nobody; none is run again."""
         yield from self._run(order, self.ready.work, again=True)
-        yield from self._again.values()
+        yield from (result for result, _ in self._again.values())
 
     def _merged(self) -> ManyBodyResult | FailedOperation:
         from qcelemental.models.v2 import FailedOperation
@@ -111,32 +116,36 @@ class Run:
         seed = None if self._stored is None else int(self._recorder.run_id, 16)
         for order in submissions(self.plan, self.config.run.schedule, seed):
             for task, result in self._stored.known(self.plan, order) if self._stored is not None else ():
-                yield self._passed(task, result, reused=True)
+                yield self._reused(task, result)
             yield from self._run(order[~self._seen[order]], self.ready.work, again=True)
             yield from self._run_again()
 
     def _run_again(self) -> Iterator[TaskResult]:
         """Fragments that ended with a random error, one by one: alone they may have memory enough, or better luck."""
-        held = list(self._again.values())
+        held = dict(self._again)
         self._again.clear()
         if held and not self._is_draining():
-            labels = [self.plan[result.index].label for result in held]
-            telling.info("fragments_run_again", labels=labels)
-            yield from self._run(np.array([result.index for result in held]), self.ready.work.alone(), again=False)
-        for result in held:
-            if not self._seen[result.index]:
-                yield self._taken(self.plan[result.index], result)
+            telling.info("fragments_run_again", labels=[self.plan[index].label for index in held])
+            yield from self._run(np.array(list(held)), self.ready.work.alone(), again=False)
+        for index, (result, queued) in held.items():
+            if self._seen[index]:
+                self._recorder.retry(result)
+            else:
+                yield self._taken(self.plan[index], result, queued)
 
     def _run(self, order: NDArray[np.int64], work: Work, *, again: bool) -> Generator[TaskResult, None, None]:
         """Submit a level; those that may run `again` are held back."""
         level = Level(self.plan, order, self._is_draining, self._came_meanwhile)
+        self._recorder.submit(work.workers)
         with closing(self._submitted(level, work)) as submitted:
             for result in submitted if len(level) else ():
-                task = self._checked(level, result)
+                task, queued = self._checked(level, result)
                 if again and result.error is not None and result.error.error_type == "random_error":
-                    self._again[task.index] = result
+                    self._again[task.index] = result, queued
                 else:
-                    yield self._taken(task, result if again or result.error is None else result.noted(_TWICE))
+                    if not again and result.error is not None:
+                        result = result.noted(_TWICE)
+                    yield self._taken(task, result, queued)
                 yield from self._late()
         yield from self._late()
         if lost := level.unfinished():
@@ -151,7 +160,7 @@ class Run:
 
     def _late(self) -> Iterator[TaskResult]:
         while self._came:
-            yield self._passed(*self._came.pop(), reused=True)
+            yield self._reused(*self._came.pop())
 
     def _submitted(self, level: Level, work: Work) -> Generator[TaskResult, None, None]:
         """The executor's results; whatever it raises is an ExecutorError."""
@@ -163,45 +172,60 @@ class Run:
         except Exception as error:
             raise ExecutorError(f"The executor {name!r} broke: {type(error).__name__}: {error}") from error
 
-    def _checked(self, level: Level, result: TaskResult) -> Task:
-        """The task that a result of the executor's belongs to."""
+    def _checked(self, level: Level, result: TaskResult) -> tuple[Task, float]:
+        """The task that a result of the executor's belongs to, and when the executor took it."""
         good = isinstance(result, TaskResult) and isinstance(result.index, int)
-        task = level.done(result.index) if good else None
-        if task is None:
+        pulled = level.done(result.index) if good else None
+        if pulled is None:
             raise ExecutorError(
                 f"The executor {self.config.run.executor!r} gave {result!r:.80}, which is a second result, "
                 "one for a task that it did not pull, or none at all."
             )
+        task, _ = pulled
         if problem := self.ready.check.problem(task, result):
             raise ExecutorError(f"The executor {self.config.run.executor!r} gave {task.label} a result with {problem}.")
-        return task
+        return pulled
 
-    def _taken(self, task: Task, result: TaskResult) -> TaskResult:
+    def _taken(self, task: Task, result: TaskResult, queued: float) -> TaskResult:
         """A result that has just been computed: kept first of all."""
         if self._stored is not None and not (self.stop.is_set() and result.error is not None):
             self._stored.keep(task, result)  # but for fragments that were killed to stop the run
         if result.error is not None and self.config.run.on_error == "stop":
             self._broken_off = True
-        return self._passed(task, result, reused=False)
+        return self._passed(task, result, self._recorder.record(task, self._shown(result), queued))
 
-    def _passed(self, task: Task, result: TaskResult, *, reused: bool) -> TaskResult:
+    def _reused(self, task: Task, result: TaskResult) -> TaskResult:
+        """A result that the store gave."""
+        return self._passed(task, result, self._recorder.reuse(task, self._shown(result)))
+
+    def _shown(self, result: TaskResult) -> TaskResult:
+        """The result as reporters see it, who can't change it."""
+        return attrs.evolve(result, values=MappingProxyType(result.values)) if self._reporters else result
+
+    def _passed(self, task: Task, result: TaskResult, events: Iterable[MetricsEvent]) -> TaskResult:
         self._seen[task.index] = True
         self._energies[task.index] = result.values.get("energy", np.nan)
         for note in result.notes:
             telling.warning("fragment_note", label=task.label, note=note)
         if result.output:
             telling.info("fragment_output", label=task.label, output=result.output)
-        shown = attrs.evolve(result, values=MappingProxyType(result.values)) if self._reporters else result
-        for event in self._recorder.record(task, shown, reused):
+        for event in events:
             self._report(event)
         return result
 
+    def _begun(self, task: Task) -> None:
+        """In whatever thread an executor says so."""
+        if self._reporters:
+            self._report(FragmentStarted(task, time.time()))
+
     def _report(self, event: MetricsEvent) -> None:
-        if self.watch is not None:
-            self.watch(event)
-        for name, report in list(self._reporters.items()):
-            try:
-                report(event=event)
-            except Exception as error:
-                del self._reporters[name]
-                telling.warning("reporter_left_out", reporter=name, error=repr(error))
+        """Reporters are called one at a time."""
+        with self._telling:
+            if self.watch is not None:
+                self.watch(event)
+            for name, report in list(self._reporters.items()):
+                try:
+                    report(event=event)
+                except Exception as error:
+                    del self._reporters[name]
+                    telling.warning("reporter_left_out", reporter=name, error=repr(error))

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from statistics import median
+from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+import attrs
+from attrs import frozen
 
+from mbexec.core.settings import RunConfig
 from mbexec.core.types import Plan, Task, TaskResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from qcelemental.models.v2 import FailedOperation
+    from qcmanybody.models.v2 import ManyBodyResult
 
 __all__ = [
     "FragmentDone",
+    "FragmentStarted",
     "LevelDone",
     "LevelReport",
     "LevelStarted",
     "MetricsEvent",
-    "Recorder",
     "RunDone",
     "RunReport",
     "RunStarted",
@@ -25,7 +31,7 @@ __all__ = [
 
 @frozen
 class LevelReport:
-    """What the fragments of one nbody cost.
+    """What the fragments of one nbody cost; times are of those that ran, not of those that a store gave.
 
     Attributes
     ----------
@@ -36,9 +42,12 @@ class LevelReport:
     executed, reused, failed
         How many ran, how many a store gave, and how many of those that ran failed.
     wall_time, cpu_time
-        Sums over those that ran, s.
+        Sums, s.
     shortest, typical, longest
-        Least, median and greatest wall time of those that ran, s; None if none ran.
+        Least, median and greatest wall time, s; None if none ran.
+    imbalance
+        By how much the busiest worker's time exceeds the mean of all workers, as a fraction of the mean; None if none
+        ran.
     """
 
     nbody: int
@@ -51,11 +60,12 @@ class LevelReport:
     shortest: float | None
     typical: float | None
     longest: float | None
+    imbalance: float | None = None
 
 
 @frozen
 class RunReport:
-    """What a run cost.
+    """What a run cost, and how well it used its workers.
 
     Attributes
     ----------
@@ -69,6 +79,30 @@ class RunReport:
         From the first submission to the merged result, s.
     levels
         By nbody.
+    serial_time
+        What the fragments that ran would have taken one after the other with the machine to themselves, s: the sum of
+        their wall times without what they waited for a processor or, in one process, for each other. None if none ran
+        or the executor didn't measure that.
+    critical_path
+        The least that the run could have taken with as many workers as fragments, s: the longest fragment, or the sum
+        of the longest of each submission where one waits for another.
+    bound
+        The least that it could have taken with its workers, s, by the critical path and by their number.
+    startup
+        From the first submission to the start of the first fragment, s; None if none ran.
+    finishing
+        From the end of the last fragment to the merged result, s; None if none ran.
+    idle
+        Time that workers had no fragment between these two, summed over workers, s; None if none ran.
+    imbalance
+        By how much the busiest worker's time exceeds the mean, as a fraction of the mean; None if none ran.
+    retried, retry_time
+        How many fragments were run a second time, and the wall time of their first runs, s, which is in no other sum.
+    worker_memory, memory
+        The most that any worker's process, or a child process of it, and that this process have held so far, bytes.
+        The former is None if it wasn't measured.
+    bytes_moved
+        To workers and from them, where the executor counts that.
     """
 
     run_id: str
@@ -77,6 +111,18 @@ class RunReport:
     started: float
     wall_time: float
     levels: tuple[LevelReport, ...]
+    serial_time: float | None = None
+    critical_path: float | None = None
+    bound: float | None = None
+    startup: float | None = None
+    finishing: float | None = None
+    idle: float | None = None
+    imbalance: float | None = None
+    retried: int = 0
+    retry_time: float = 0.0
+    worker_memory: int | None = None
+    memory: int | None = None
+    bytes_moved: tuple[int, int] | None = None
 
     @property
     def ntasks(self) -> int:
@@ -84,12 +130,47 @@ class RunReport:
         return sum(level.ntasks for level in self.levels)
 
     @property
+    def executed(self) -> int:
+        """Fragments that ran."""
+        return sum(level.executed for level in self.levels)
+
+    @property
+    def reused(self) -> int:
+        """Fragments that a store gave."""
+        return sum(level.reused for level in self.levels)
+
+    @property
     def failed(self) -> int:
         """Fragments that failed."""
         return sum(level.failed for level in self.levels)
 
+    @property
+    def fragment_time(self) -> float:
+        """Sum of the wall times of the fragments that ran, s."""
+        return sum(level.wall_time for level in self.levels)
 
-@frozen
+    @property
+    def contention(self) -> float | None:
+        """How many times longer the fragments took than they would have alone."""
+        return self.fragment_time / self.serial_time if self.serial_time else None
+
+    @property
+    def speedup(self) -> float | None:
+        """`serial_time` over `wall_time`."""
+        return self.serial_time / self.wall_time if self.serial_time else None
+
+    @property
+    def efficiency(self) -> float | None:
+        """Speedup per worker."""
+        return self.speedup / self.workers if self.speedup is not None else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it, what follows from it included; described by ``run-report.schema.json`` in docs."""
+        derived = ("ntasks", "executed", "reused", "failed", "fragment_time", "contention", "speedup", "efficiency")
+        return attrs.asdict(self) | {name: getattr(self, name) for name in derived}
+
+
+@frozen(eq=False)
 class RunStarted:
     """The plan stands and the first fragment is about to run.
 
@@ -101,6 +182,11 @@ class RunStarted:
         Who runs the fragments, and how many at once.
     levels
         (nbody, ntasks) of each level.
+    plan, config
+        What is to be computed, and the settings.
+    costs : (ntask,) float array
+        What each fragment is expected to cost, by its place in the plan, in units that compare within a model
+        chemistry.
     store
         Where results are kept and what is there already, in words; empty without a store.
     """
@@ -109,6 +195,9 @@ class RunStarted:
     executor: str
     workers: int
     levels: tuple[tuple[int, int], ...]
+    plan: Plan
+    config: RunConfig
+    costs: NDArray[np.float64]
     store: str = ""
 
 
@@ -129,6 +218,22 @@ class LevelStarted:
 
 
 @frozen
+class FragmentStarted:
+    """A fragment has begun. Executors that can't tell say nothing, and very short fragments may be left out.
+
+    Attributes
+    ----------
+    task
+        What is computed.
+    time
+        When this was learnt, seconds since the epoch.
+    """
+
+    task: Task
+    time: float
+
+
+@frozen
 class FragmentDone:
     """A fragment's result is there.
 
@@ -138,11 +243,17 @@ class FragmentDone:
         What was to be computed, and what came of it, errors included.
     reused
         Whether a store gave it.
+    queued, started, ended
+        When the executor took it, and when it began and ended, by this process's clock: seconds since the epoch. Of one
+        that a store gave, all 0.
     """
 
     task: Task
     result: TaskResult
     reused: bool
+    queued: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
 
 
 @frozen
@@ -158,7 +269,7 @@ class LevelDone:
     level: LevelReport
 
 
-@frozen
+@frozen(eq=False)
 class RunDone:
     """The result is merged.
 
@@ -166,76 +277,12 @@ class RunDone:
     ----------
     report
         What the run cost.
+    result
+        What came of it.
     """
 
     report: RunReport
+    result: ManyBodyResult | FailedOperation
 
 
-MetricsEvent = RunStarted | LevelStarted | FragmentDone | LevelDone | RunDone
-
-
-@define(eq=False)
-class _Tally:
-    ntasks: int
-    reused: int = 0
-    failed: int = 0
-    wall: list[float] = field(factory=list)
-    cpu: float = 0.0
-
-    def report(self, nbody: int) -> LevelReport:
-        times = (min(self.wall), median(self.wall), max(self.wall)) if self.wall else (None, None, None)
-        return LevelReport(
-            nbody, self.ntasks, len(self.wall), self.reused, self.failed, sum(self.wall), self.cpu, *times
-        )
-
-
-@define(eq=False)
-class Recorder:
-    """Counts results as they arrive and says which events that makes.
-
-    Parameters
-    ----------
-    plan
-        What is to run.
-    run_id, executor, workers
-        For the report.
-    """
-
-    plan: Plan
-    run_id: str
-    executor: str
-    workers: int
-    started: float = field(factory=time.time)
-    _clock: float = field(factory=time.perf_counter)
-    _levels: dict[int, _Tally] = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._levels = {level.nbody: _Tally(len(level)) for level in self.plan.levels}
-
-    def begin(self, store: str = "") -> RunStarted:
-        """The run's first event; `store` says where results are kept."""
-        levels = tuple((nbody, tally.ntasks) for nbody, tally in self._levels.items())
-        return RunStarted(self.run_id, self.executor, self.workers, levels, store)
-
-    def record(self, task: Task, result: TaskResult, reused: bool) -> Sequence[MetricsEvent]:
-        """Count a result; the events that it makes."""
-        tally = self._levels[task.nbody]
-        events: list[MetricsEvent] = []
-        if not tally.wall and not tally.reused:
-            events.append(LevelStarted(task.nbody, tally.ntasks))
-        if reused:
-            tally.reused += 1
-        else:
-            tally.wall.append(result.wall_time)
-            tally.cpu += result.cpu_time
-        tally.failed += result.error is not None
-        events.append(FragmentDone(task, result, reused))
-        if len(tally.wall) + tally.reused == tally.ntasks:
-            events.append(LevelDone(tally.report(task.nbody)))
-        return events
-
-    def report(self) -> RunReport:
-        """What the run cost so far."""
-        levels = tuple(tally.report(nbody) for nbody, tally in self._levels.items())
-        wall = time.perf_counter() - self._clock
-        return RunReport(self.run_id, self.executor, self.workers, self.started, wall, levels)
+MetricsEvent = RunStarted | LevelStarted | FragmentStarted | FragmentDone | LevelDone | RunDone

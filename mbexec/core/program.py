@@ -22,6 +22,7 @@ from mbexec.core.context import Context
 from mbexec.core.errors import ProgramError
 from mbexec.core.harness import find_harness, is_engine, surroundings
 from mbexec.core.host import describe_host, host_description, task_config
+from mbexec.core.meter import Meter
 from mbexec.core.resources import memory_kills
 from mbexec.core.types import Task, TaskError, TaskResult
 
@@ -244,16 +245,18 @@ def _distribution(harness: Any) -> str:
 
 def run_task(task: Task, programs: Programs, alternative: int = 0) -> TaskResult:
     """Run one fragment. Never raises for a fragment that fails; what a worker calls."""
-    started, cpu = time.time(), time.thread_time()
-    try:
-        found = programs.run(task, alternative)
-    except Exception as unexpected:
-        found = {"error": _task_error(unexpected)}
+    with Meter() as meter:
+        try:
+            found = programs.run(task, alternative)
+        except Exception as unexpected:
+            found = {"error": _task_error(unexpected)}
     return TaskResult(
         index=task.index,
-        started=started,
-        ended=time.time(),
-        cpu_time=time.thread_time() - cpu,
+        started=meter.started,
+        ended=meter.ended,
+        cpu_time=meter.cpu_time,
+        lost=meter.lost,
+        peak_memory=meter.peak_memory,
         worker=f"{socket.gethostname()}:{os.getpid()}:{threading.get_native_id()}",
         **found,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,8 @@ class TaskResult:
     started, ended
         Seconds since the epoch, on the worker's clock.
     cpu_time
-        Seconds of processor time the worker's thread spent; time in child processes is not in it.
+        Seconds of processor time: of the worker's thread and, if no other fragment ran in its process meanwhile, of
+        other threads there and of child processes.
     worker
         ``host:pid:thread``.
     body
@@ -93,6 +95,11 @@ class TaskResult:
         What was printed while it ran, if the executor catches that.
     step
         Which of the model chemistries that are tried one after another gave it, from 0: see ``Context.route``.
+    lost
+        How many seconds sooner, at most, it would have ended alone: what it waited for a processor, and for other
+        fragments in its process. None if that was not measured.
+    peak_memory
+        The most that the worker's process, or a child process of it, had held so far, bytes; 0 if not measured.
     """
 
     index: int
@@ -106,6 +113,8 @@ class TaskResult:
     notes: tuple[str, ...] = ()
     output: str = ""
     step: int = 0
+    lost: float | None = None
+    peak_memory: int = 0
 
     def noted(self, note: str) -> TaskResult:
         """The same result with one more note."""
@@ -195,7 +204,7 @@ class Level:
         self._left = iter(order.tolist())
         self._draining = draining
         self._needless = needless
-        self._running: dict[int, Task] = {}
+        self._running: dict[int, tuple[Task, float]] = {}
 
     @property
     def draining(self) -> bool:
@@ -212,16 +221,16 @@ class Level:
         while not self.draining:
             task = self._plan[next(self._left)]
             if not self._needless(task):
-                self._running[task.index] = task
+                self._running[task.index] = task, time.time()
                 return task
             self._length -= 1
         raise StopIteration
 
-    def done(self, index: int) -> Task | None:
-        """The task at that place of the plan, once after it was pulled; None if nobody pulled it or it was done."""
+    def done(self, index: int) -> tuple[Task, float] | None:
+        """The task at that place of the plan, and when it was pulled; None if nobody pulled it or it was done."""
         return self._running.pop(index, None)
 
     def unfinished(self) -> list[Task]:
         """Tasks that must still give a result: those pulled and not done; all the others too, unless draining."""
         left = [] if self.draining else [self._plan[index] for index in self._left]
-        return [*self._running.values(), *left]
+        return [*(task for task, _ in self._running.values()), *left]

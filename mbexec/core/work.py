@@ -35,16 +35,28 @@ class Work:
         What every worker needs.
     workers
         How many tasks may run at once.
+    on_begin
+        Told of each task that begins; set by the engine.
     """
 
     context: Context
     workers: int
+    on_begin: Callable[[Task], object] | None = field(default=None, init=False)
     _programs: Programs | None = field(default=None, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def __call__(self, task: Task, alternative: int = 0) -> TaskResult:
         """Run a task here: with the model chemistry as given, or with the nth of the executor's ``alternatives``."""
+        self.began(task)
         return run_task(task, self._programs or self.prepare(), alternative)
+
+    def began(self, task: Task) -> None:
+        """Tell that a task has begun, from any thread of this process; needed of those that begin in other processes.
+
+        An executor that learns of it late, or never, says nothing: this is for people who wonder what runs.
+        """
+        if self.on_begin is not None:
+            self.on_begin(task)
 
     def settings(self, task: Task) -> TaskSettings:
         """What the task may use: cores, memory, time."""

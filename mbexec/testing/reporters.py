@@ -10,7 +10,9 @@ from typing import Any
 import attrs
 
 from mbexec.core.check import ResultCheck
-from mbexec.core.metrics import FragmentDone, MetricsEvent, Recorder, RunDone
+from mbexec.core.metrics import FragmentDone, FragmentStarted, MetricsEvent, RunDone
+from mbexec.core.recorder import Recorder
+from mbexec.core.settings import RunConfig, RunSettings
 from mbexec.testing.rules import Make, broken, rule
 from mbexec.testing.trial import Trial, plugged
 
@@ -19,12 +21,22 @@ __all__ = ["a_run_may_break_off", "events_are_left_as_they_are", "every_event_is
 
 def _events() -> Iterator[MetricsEvent]:
     """All kinds of event, of a small run with gradients, two of whose fragments fail, and two of which were known."""
+    from qcelemental.models.v2 import FailedOperation
+
     trial = Trial(["plain", "failing"] * 2 + ["plain"] * 4, {"failing": {"fail": "random_error"}}, driver="gradient")
-    recorder = Recorder(trial.plan, "f00d", "serial", 1)
+    config = RunConfig(RunSettings(executor="serial", workers=1), trial.work.context.task)
+    recorder = Recorder(trial.plan, config, "f00d", 1)
     yield recorder.begin()
+    recorder.submit(1)
     for task in trial.plan:
-        yield from recorder.record(task, trial.work(task), task.index < 2)
-    yield RunDone(recorder.report())
+        result = trial.work(task)
+        if task.index < 2:
+            yield from recorder.reuse(task, result)
+            continue
+        yield FragmentStarted(task, result.started)
+        yield from recorder.record(task, result, result.started)
+    error = {"error_type": "random_error", "error_message": "2 of 8 fragment calculations failed."}
+    yield RunDone(recorder.report(), FailedOperation(input_data=trial.plan.spec, error=error))
 
 
 def _as_in_a_run(event: MetricsEvent) -> MetricsEvent:

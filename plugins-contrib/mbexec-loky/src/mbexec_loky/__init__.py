@@ -42,6 +42,12 @@ class Loky:
         default=None, validator=validators.optional([validators.instance_of(int), validators.ge(1)])
     )
     recycle_memory: float | None = field(default=None, validator=validators.optional(_positive))
+    _traffic: slots.Traffic = field(factory=slots.Traffic, init=False)
+
+    @property
+    def bytes_moved(self) -> tuple[int, int]:
+        """To workers, and from them."""
+        return self._traffic.sent, self._traffic.received
 
     @staticmethod
     def start() -> None:
@@ -52,4 +58,4 @@ class Loky:
     def submit_level(self, level: Level, work: Work) -> Iterator[TaskResult]:
         """Send tasks as workers become free, a few ahead of each."""
         settings = Settings(self.chunk_time, self.idle_timeout, self.recycle_after, self.recycle_memory)
-        return Flow(level, work, settings).results()
+        return Flow(level, work, settings, self._traffic).results()

@@ -16,7 +16,7 @@ import structlog
 from attrs import define, field, frozen
 
 from mbexec import ExecutorError, Level, Task, TaskError, TaskResult, Work
-from mbexec_loky.slots import Slot, discard, give_back, lease
+from mbexec_loky.slots import Slot, Traffic, discard, give_back, lease
 from mbexec_loky.trees import ending
 from mbexec_loky.worker import FAILED, NEED, READY
 
@@ -51,12 +51,15 @@ class _Seat:
         What was sent to it and has not come back, in order: it runs the first.
     since
         When it started on the first of them, as far as is known here.
+    told
+        The last of them that was told to have begun.
     """
 
     slot: Slot
     ready: bool = False
     tasks: deque[Task] = field(factory=deque)
     since: float = 0.0
+    told: Task | None = None
 
 
 @define(eq=False)
@@ -66,6 +69,7 @@ class Flow:
     level: Level
     work: Work
     settings: Settings
+    traffic: Traffic
     _seats: list[_Seat] = field(factory=list, init=False)
     _poll: Any = field(factory=poll, init=False)
     _watched: dict[int, _Seat] = field(factory=dict, init=False)
@@ -84,6 +88,7 @@ class Flow:
             while True:
                 for seat in list(self._seats):
                     self._feed(seat)
+                self._tell_what_runs()
                 yield from came  # workers have their next tasks by then, however long the caller takes over these
                 if self._is_done():
                     return
@@ -95,8 +100,16 @@ class Flow:
         pending = self._again or any(seat.tasks for seat in self._seats)
         return not pending and (self.level.draining or self._pulled == len(self.level))
 
+    def _tell_what_runs(self) -> None:
+        """What is new at the head of each worker's tasks; short ones that came and went meanwhile are left out."""
+        for seat in self._seats:
+            if seat.tasks and seat.tasks[0] is not seat.told:
+                seat.told = seat.tasks[0]
+                self.work.began(seat.told)
+
     def _seat(self) -> None:
         seat = _Seat(lease())
+        seat.slot.traffic = self.traffic
         self._seats.append(seat)
         for descriptor in (seat.slot.connection.fileno(), seat.slot.watch):
             self._watched[descriptor] = seat

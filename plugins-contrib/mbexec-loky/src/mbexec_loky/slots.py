@@ -25,9 +25,17 @@ from mbexec_loky.output import last_words
 from mbexec_loky.trees import kill_tree
 from mbexec_loky.worker import Begin
 
-__all__ = ["Slot", "discard", "give_back", "lease", "prepare"]
+__all__ = ["Slot", "Traffic", "discard", "give_back", "lease", "prepare"]
 
 _MOMENT = 1000  # ms
+
+
+@define(eq=False)
+class Traffic:
+    """Bytes sent to workers, and received from them."""
+
+    sent: int = 0
+    received: int = 0
 
 
 @define(eq=False)
@@ -40,10 +48,13 @@ class Slot:
         Of the process, which leads a group of its own.
     ran
         How many tasks it has run in its life.
+    traffic
+        What goes through the pipe is counted there.
     """
 
     pid: int
     ran: int = field(default=0, init=False)
+    traffic: Traffic = field(factory=Traffic, init=False)
     connection: Connection
     watch: int  # a file descriptor that can be read from when the process has ended
     _mark: str
@@ -64,15 +75,19 @@ class Slot:
 
     def send(self, message: Any) -> None:
         """Send a message; to a dead worker, it is lost."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        self.traffic.sent += len(data)
         with suppress(OSError):
-            self.connection.send(message)
+            self.connection.send_bytes(data)
 
     def receive(self) -> tuple[Any, ...] | None:
         """An answer; None if there will be no more."""
         try:
-            answer: tuple[Any, ...] = pickle.loads(self.connection.recv_bytes())
+            data = self.connection.recv_bytes()
         except (EOFError, OSError):
             return None
+        self.traffic.received += len(data)
+        answer: tuple[Any, ...] = pickle.loads(data)
         return answer
 
     @property

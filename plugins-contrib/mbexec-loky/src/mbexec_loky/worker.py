@@ -133,7 +133,8 @@ class _Worker:
             assert not isinstance(answer, NeedContext)
             (r,) = answer
             times = (r.started, r.ended, r.cpu_time)
-            self._send((r.index, r.values, r.error, *times, r.worker, r.body, r.notes, output.take(), r.step))
+            told = (r.worker, r.body, r.notes, output.take(), r.step, r.lost, r.peak_memory)
+            self._send((r.index, r.values, r.error, *times, *told))
 
     def _tell_of_retry(self) -> None:
         self._send((RETRY,))

@@ -1,0 +1,157 @@
+"""What a fragment costs where it runs: processor time, what it lost to its neighbours, memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+import threading
+import time
+from typing import Self
+
+from attrs import define, field
+
+__all__ = ["Meter"]
+
+_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
+_DELAY = re.compile(rb"\d+ (\d+)")  # ns that a thread was ready and waited for a processor
+_STALL = re.compile(rb"some .*total=(\d+)")  # us in which some process of this machine waited for one
+
+
+class _Counter:
+    """A file of the kernel's that is read again and again; None where there is none."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def __del__(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+    def read(self) -> bytes | None:
+        try:
+            return os.pread(self._file, 256, 0) if self._file >= 0 else None
+        except OSError:
+            return None
+
+
+class _Files(threading.local):
+    """Those of this thread."""
+
+    def __init__(self) -> None:
+        self.delays = _Counter("/proc/thread-self/schedstat")
+        self.stalls = _Counter("/proc/pressure/cpu")
+
+
+def _seconds(pattern: re.Pattern[bytes], told: bytes | None, unit: float) -> float | None:
+    found = pattern.search(told) if told else None
+    return int(found[1]) * unit if found else None
+
+
+class _Children:
+    """Processor time of ended child processes, each second of it given to one of those who ask."""
+
+    given = 0.0
+
+    @classmethod
+    def time(cls) -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    @classmethod
+    def take(cls) -> float:
+        now = cls.time()
+        new, cls.given = now - cls.given, now
+        return new
+
+
+_lock = threading.Lock()
+_files = _Files()
+_running: set[Meter] = set()
+
+
+def _forget() -> None:
+    """In a forked child: what was measured, and the threads whose files these are, are its parent's."""
+    global _lock, _files
+    _lock, _files = threading.Lock(), _Files()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@define(eq=False)
+class Meter:
+    """Measures what runs within it, in this thread.
+
+    Attributes
+    ----------
+    started, ended
+        Seconds since the epoch.
+    cpu_time
+        Processor time, s: of this thread; of child processes, the ones that were waited for since another measurement
+        in this process ended; of other threads of this process, if nothing else was measured in it meanwhile.
+    lost
+        How much sooner, at most, it would have ended alone, s: what it waited for a processor, what it may have
+        waited for others that were measured in this process, and its child processes for a processor.
+    peak_memory
+        The most that this process, or a child process of it that has ended, has held so far, bytes.
+    """
+
+    started: float = field(factory=time.time, init=False)
+    ended: float = field(default=0.0, init=False)
+    cpu_time: float = field(default=0.0, init=False)
+    lost: float = field(default=0.0, init=False)
+    peak_memory: int = field(default=0, init=False)
+    _shared: bool = field(default=False, init=False)
+    _times: tuple[float, float] = field(init=False)
+    _counters: tuple[bytes | None, bytes | None] = field(init=False)
+
+    def __enter__(self) -> Self:
+        with _lock:
+            self._shared = bool(_running)
+            if not _running:
+                _Children.given = _Children.time()
+            for other in _running:
+                other._shared = True
+            _running.add(self)
+        self._counters = _files.delays.read(), _files.stalls.read()
+        self._times = time.thread_time(), time.process_time()
+        self.started = time.time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended = time.time()
+        own = time.thread_time() - self._times[0]
+        others = max(0.0, time.process_time() - self._times[1] - own)
+        with _lock:
+            _running.discard(self)
+            children = _Children.take()
+        self.cpu_time = own + children + (0.0 if self._shared else others)
+        self.lost = self._lost(own, others, children)
+        usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        self.peak_memory = _UNIT * max(usage.ru_maxrss for usage in usages)
+
+    def _lost(self, own: float, others: float, children: float) -> float:
+        """`own`, `others`, `children`: processor time of this thread, of this process's others, of ended children."""
+        wall = self.ended - self.started
+        delay = self._since(_DELAY, 1e-9, 0)
+        if delay is None:  # all but processor time may have been lost
+            return max(0.0, wall - self.cpu_time)
+        waited = max(0.0, wall - own - delay)
+        if children:
+            stall = self._since(_STALL, 1e-6, 1)
+            waited = max(0.0, waited - children)
+            return delay + (waited if stall is None else min(waited, stall))
+        return delay + (min(waited, others) if self._shared else 0.0)
+
+    def _since(self, pattern: re.Pattern[bytes], unit: float, place: int) -> float | None:
+        """By how many seconds a counter of the kernel's has grown; None where there is none."""
+        before = _seconds(pattern, self._counters[place], unit)
+        after = _seconds(pattern, (_files.delays, _files.stalls)[place].read(), unit)
+        return None if before is None or after is None else after - before

@@ -1,0 +1,241 @@
+"""Counts what happens during a run, and says which events that makes."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sys
+import time
+from array import array
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from mbexec.core.cost import costs
+from mbexec.core.metrics import (
+    FragmentDone,
+    LevelDone,
+    LevelReport,
+    LevelStarted,
+    MetricsEvent,
+    RunReport,
+    RunStarted,
+)
+from mbexec.core.settings import RunConfig
+from mbexec.core.types import Plan, Task, TaskResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Recorder"]
+
+_HERE = socket.gethostname()
+_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
+
+
+@define(eq=False)
+class _Clock:
+    """A worker's clock against ours: no fragment began before it was taken, or ended after its result was here."""
+
+    least: float = -float("inf")
+    most: float = float("inf")
+
+    def offset(self, queued: float, result: TaskResult, arrived: float) -> float:
+        """What to add to its times, s: as little as goes together with all that is known."""
+        self.least = max(self.least, queued - result.started)
+        self.most = min(self.most, arrived - result.ended)
+        if self.least > self.most:  # clocks drift
+            return (self.least + self.most) / 2
+        return min(max(0.0, self.least), self.most)
+
+
+@define(eq=False)
+class _Load:
+    """Busy time by worker, s."""
+
+    by_worker: dict[str, float] = field(factory=dict)
+
+    def add(self, worker: str, seconds: float) -> None:
+        self.by_worker[worker] = self.by_worker.get(worker, 0.0) + seconds
+
+    def imbalance(self, workers: int) -> float | None:
+        """By how much the most exceeds the mean over so many workers, or as many as took part if those are more.
+
+        Workers that were replaced during the run count as several.
+        """
+        total = sum(self.by_worker.values())
+        if not total:
+            return None
+        return max(self.by_worker.values()) * max(workers, len(self.by_worker)) / total - 1
+
+
+@define(eq=False)
+class _Stage:
+    """Fragments that were submitted together: how many may run at once, their longest, their sum, times alone, s."""
+
+    workers: int
+    longest: float = 0.0
+    total: float = 0.0
+
+    @property
+    def bound(self) -> float:
+        return max(self.longest, self.total / self.workers)
+
+
+@define(eq=False)
+class _Tally:
+    ntasks: int
+    reused: int = 0
+    failed: int = 0
+    walls: array[float] = field(factory=lambda: array("d"))
+    cpu: float = 0.0
+    load: _Load = field(factory=_Load)
+
+    def report(self, nbody: int, workers: int) -> LevelReport:
+        walls = self.walls
+        return LevelReport(
+            nbody=nbody,
+            ntasks=self.ntasks,
+            executed=len(walls),
+            reused=self.reused,
+            failed=self.failed,
+            wall_time=sum(walls),
+            cpu_time=self.cpu,
+            shortest=min(walls) if walls else None,
+            typical=median(walls) if walls else None,
+            longest=max(walls) if walls else None,
+            imbalance=self.load.imbalance(workers),
+        )
+
+
+@define(eq=False)
+class Recorder:
+    """Counts results as they arrive and says which events that makes.
+
+    Parameters
+    ----------
+    plan, config
+        What is to run, and how.
+    run_id
+        For the report.
+    workers
+        How many fragments may run at once.
+    """
+
+    plan: Plan
+    config: RunConfig
+    run_id: str
+    workers: int
+    started: float = field(factory=time.time, init=False)
+    _clock: float = field(factory=time.perf_counter, init=False)
+    _levels: dict[int, _Tally] = field(init=False)
+    _clocks: dict[str, _Clock] = field(factory=dict, init=False)
+    _stages: list[_Stage] = field(factory=list, init=False)
+    _load: _Load = field(factory=_Load, init=False)
+    _measured: bool = field(default=True, init=False)
+    _span: tuple[float, float] = field(default=(float("inf"), 0.0), init=False)
+    _retried: int = field(default=0, init=False)
+    _retry_time: float = field(default=0.0, init=False)
+    _memory: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._levels = {level.nbody: _Tally(len(level)) for level in self.plan.levels}
+
+    def begin(self, store: str = "") -> RunStarted:
+        """The run's first event; `store` says where results are kept."""
+        levels = tuple((nbody, tally.ntasks) for nbody, tally in self._levels.items())
+        expected = costs(self.plan)
+        expected.flags.writeable = False
+        executor = self.config.run.executor
+        return RunStarted(self.run_id, executor, self.workers, levels, self.plan, self.config, expected, store)
+
+    def submit(self, workers: int) -> None:
+        """What arrives from now on was submitted together, to so many workers."""
+        self._stages.append(_Stage(workers))
+
+    def retry(self, result: TaskResult) -> None:
+        """Count the first result of a fragment that has been run a second time."""
+        self._retried += 1
+        self._retry_time += result.wall_time
+
+    def reuse(self, task: Task, result: TaskResult) -> Sequence[MetricsEvent]:
+        """Count a result that a store gave; the events that it makes."""
+        tally = self._levels[task.nbody]
+        first = not tally.walls and not tally.reused
+        tally.reused += 1
+        return self._events(task, tally, first, FragmentDone(task, result, reused=True))
+
+    def record(self, task: Task, result: TaskResult, queued: float) -> Sequence[MetricsEvent]:
+        """Count a result that was computed; the events that it makes."""
+        tally = self._levels[task.nbody]
+        first = not tally.walls and not tally.reused
+        offset = self._offset(result, queued)
+        done = FragmentDone(task, result, False, queued, result.started + offset, result.ended + offset)
+        tally.walls.append(result.wall_time)
+        tally.cpu += result.cpu_time
+        tally.load.add(result.worker, result.wall_time)
+        self._count(done, result)
+        return self._events(task, tally, first, done)
+
+    def _offset(self, result: TaskResult, queued: float) -> float:
+        host = result.worker.partition(":")[0]
+        if not host or host == _HERE:
+            return 0.0
+        return self._clocks.setdefault(host, _Clock()).offset(queued, result, time.time())
+
+    def _count(self, done: FragmentDone, result: TaskResult) -> None:
+        self._load.add(result.worker, result.wall_time)
+        self._span = min(self._span[0], done.started), max(self._span[1], done.ended)
+        self._memory = max(self._memory, result.peak_memory)
+        if result.lost is None:
+            self._measured = False
+        alone = max(0.0, result.wall_time - (result.lost or 0.0))
+        stage = self._stages[-1]
+        stage.total += alone
+        stage.longest = max(stage.longest, alone)
+
+    def _events(self, task: Task, tally: _Tally, first: bool, done: FragmentDone) -> Sequence[MetricsEvent]:
+        events: list[MetricsEvent] = [LevelStarted(task.nbody, tally.ntasks)] if first else []
+        tally.failed += done.result.error is not None
+        events.append(done)
+        if len(tally.walls) + tally.reused == tally.ntasks:
+            events.append(LevelDone(tally.report(task.nbody, self.workers)))
+        return events
+
+    def report(self, bytes_moved: tuple[int, int] | None = None) -> RunReport:
+        """What the run cost so far."""
+        now = time.time()
+        times: dict[str, float | None] = {}
+        if self._span[1]:
+            first, last = self._span
+            busy = sum(self._load.by_worker.values())
+            times = {
+                "startup": first - self.started,
+                "finishing": now - last,
+                "idle": self.workers * (last - first) - busy,
+                "imbalance": self._load.imbalance(self.workers),
+            }
+            if self._measured:
+                times["serial_time"] = _sum(stage.total for stage in self._stages)
+                times["critical_path"] = _sum(stage.longest for stage in self._stages)
+                times["bound"] = _sum(stage.bound for stage in self._stages)
+        return RunReport(
+            self.run_id,
+            self.config.run.executor,
+            self.workers,
+            self.started,
+            time.perf_counter() - self._clock,
+            tuple(tally.report(nbody, self.workers) for nbody, tally in self._levels.items()),
+            retried=self._retried,
+            retry_time=self._retry_time,
+            worker_memory=self._memory or None,
+            memory=_UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            bytes_moved=bytes_moved,
+            **times,
+        )
+
+
+def _sum(values: Iterable[float]) -> float:
+    return float(sum(values))
