@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import threading
+import time
 import warnings
 from itertools import combinations
 
@@ -18,6 +19,7 @@ from mbexec import (
     ExecutorError,
     Expansion,
     FragmentDone,
+    FragmentStarted,
     InputError,
     Level,
     LevelDone,
@@ -352,7 +354,7 @@ def test_a_reporter_hears_everything(tables, events):
     found = mbexec.run(tables, reporters=["listener"], schedule="nbody")
     assert [type(event) for event in events] == [
         RunStarted,
-        *[LevelStarted, *[FragmentDone] * 3, LevelDone] * 2,
+        *[FragmentStarted, LevelStarted, FragmentDone, *[FragmentStarted, FragmentDone] * 2, LevelDone] * 2,
         RunDone,
     ]
     started, done = events[0], events[-1]
@@ -360,8 +362,12 @@ def test_a_reporter_hears_everything(tables, events):
     assert started.levels == ((1, 3), (2, 3))
     assert [event.nbody for event in events if isinstance(event, LevelStarted)] == [1, 2]
     assert [event.task for event in events if isinstance(event, FragmentDone)] == list(found.plan)
+    assert [event.task for event in events if isinstance(event, FragmentStarted)] == list(found.plan)
     assert [event.level for event in events if isinstance(event, LevelDone)] == list(done.report.levels)
-    assert done.report == found.report
+    assert (started.plan, started.config) == (found.plan, found.config)
+    assert started.costs.shape == (6,)
+    assert not started.costs.flags.writeable
+    assert (done.report, done.result) == (found.report, found.result)
 
 
 def test_levels_overlap_where_nothing_waits(tables, events):
@@ -385,7 +391,7 @@ def test_a_reporter_that_raises_is_left_out(tables, install, events):
         found = mbexec.run(tables, reporters=["broken", "listener", "structlog"])
     assert found.result.success
     assert len(heard) == 1
-    assert len(events) == 1 + 6 + 2 * 2 + 1
+    assert len(events) == 1 + 2 * 6 + 2 * 2 + 1
     assert [log for log in logs if log["event"] == "reporter_left_out"] == [
         {"event": "reporter_left_out", "log_level": "warning", "reporter": "broken", "error": "OSError('no paper')"}
     ]
@@ -837,13 +843,17 @@ def test_a_level_ends_early_when_the_run_is_stopped(plan):
     """Nothing new starts; what was pulled must still come."""
     stop = threading.Event()
     level = level_of(plan, [4, 2, 0], stop)
+    before = time.time()
     task = next(level)
     assert not level.draining
     stop.set()
     assert level.draining
     assert list(level) == []
     assert level.unfinished() == [task]
-    assert level.done(task.index) is task
+    done, pulled = level.done(task.index)
+    assert done is task
+    assert before <= pulled <= time.time()
+    assert level.done(task.index) is None
     assert level.unfinished() == []
 
 

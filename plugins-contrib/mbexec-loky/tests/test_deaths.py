@@ -91,7 +91,7 @@ def test_an_interrupt_kills_what_runs(toys, monkeypatch):
     """Nothing that a worker started outlives it."""
     from mbexec.core.loop import Run
 
-    def interrupted(self, task, result):
+    def interrupted(self, task, result, queued):
         assert soon(lambda: toys.left.exists() and len(toys.left.read_text().split()) == 2)
         raise KeyboardInterrupt
 
