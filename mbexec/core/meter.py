@@ -14,6 +14,7 @@ from attrs import define, field
 
 __all__ = ["Meter"]
 
+_BUSY = 0.01  # the share of its time that a thread computes, from which on it knows how long one waits for that
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
 _DELAY = re.compile(rb"\d+ (\d+)")  # ns that a thread was ready and waited for a processor
 _STALL = re.compile(rb"some .*total=(\d+)")  # us in which some process of this machine waited for one
@@ -148,7 +149,11 @@ class Meter:
             stall = self._since(_STALL, 1e-6, 1)
             waited = max(0.0, waited - children)
             return delay + (waited if stall is None else min(waited, stall))
-        return delay + (min(waited, others) if self._shared else 0.0)
+        if not self._shared:
+            return delay
+        # It may have waited for others of its process: their processor time, for which they had to wait as it had.
+        stretch = 1 + delay / own if own > _BUSY * wall else 1.0
+        return delay + min(waited, others * stretch)
 
     def _since(self, pattern: re.Pattern[bytes], unit: float, place: int) -> float | None:
         """By how many seconds a counter of the kernel's has grown; None where there is none."""
