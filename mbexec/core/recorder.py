@@ -29,9 +29,9 @@ from mbexec.core.types import Plan, Task, TaskResult
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Recorder"]
+__all__ = ["HERE", "Recorder"]
 
-_HERE = socket.gethostname()
+HERE = socket.gethostname()
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
 
 
@@ -181,7 +181,7 @@ class Recorder:
 
     def _offset(self, result: TaskResult, queued: float) -> float:
         host = result.worker.partition(":")[0]
-        if not host or host == _HERE:
+        if not host or host == HERE:
             return 0.0
         return self._clocks.setdefault(host, _Clock()).offset(queued, result, time.time())
 

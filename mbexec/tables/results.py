@@ -178,12 +178,11 @@ def _estimate(found: dict[str, Any]) -> list[str]:
 
 def summary(report: RunReport) -> str:
     """The run in a line."""
-    executed = sum(level.executed for level in report.levels)
-    busy = sum(level.wall_time for level in report.levels)
-    reused = sum(level.reused for level in report.levels)
-    known = f", {reused} known before" if reused else ""
+    known = f", {report.reused} known before" if report.reused else ""
+    alone = ""
+    if report.serial_time is not None:
+        alone = f"; one after the other {report.serial_time:.2f} s (speedup {report.speedup:.2f})"
     return (
-        f"{counted(executed, 'fragment calculation')} run{known} on {report.executor}, "
-        f"{counted(report.workers, 'worker')}: "
-        f"{report.wall_time:.2f} s ({busy:.2f} s in programs)"
+        f"{counted(report.executed, 'fragment calculation')} run{known} on {report.executor}, "
+        f"{counted(report.workers, 'worker')}: {report.wall_time:.2f} s{alone}"
     )
