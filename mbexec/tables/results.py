@@ -180,7 +180,7 @@ def summary(report: RunReport) -> str:
     """The run in a line."""
     known = f", {report.reused} known before" if report.reused else ""
     alone = ""
-    if report.serial_time is not None:
+    if report.serial_time is not None and report.workers > 1:
         alone = f"; one after the other {report.serial_time:.2f} s (speedup {report.speedup:.2f})"
     return (
         f"{counted(report.executed, 'fragment calculation')} run{known} on {report.executor}, "
