@@ -15,6 +15,7 @@ from mbexec.core.expansion import Contribution, Expansion, expand
 from mbexec.core.fragments import FragmentSets
 from mbexec.core.metrics import (
     FragmentDone,
+    FragmentHeld,
     FragmentStarted,
     LevelDone,
     LevelReport,
@@ -37,6 +38,7 @@ __all__ = [
     "ExecutorError",
     "Expansion",
     "FragmentDone",
+    "FragmentHeld",
     "FragmentSets",
     "FragmentStarted",
     "HookError",

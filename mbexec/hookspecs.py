@@ -139,7 +139,8 @@ def report_metrics(event: MetricsEvent) -> None:
     Parameters
     ----------
     event
-        One of ``RunStarted``, ``LevelStarted``, ``FragmentStarted``, ``FragmentDone``, ``LevelDone``, ``RunDone``.
+        One of ``RunStarted``, ``LevelStarted``, ``FragmentStarted``, ``FragmentHeld``, ``FragmentDone``, ``LevelDone``,
+        ``RunDone``.
     """
 
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import structlog
 
 import mbexec
-from mbexec import InputError, hookimpl
+from mbexec import FragmentDone, FragmentHeld, InputError, hookimpl
 from mbexec.core import program
 from tests.systems import PYSCF, WATER_TRIMER, argon, job
 
@@ -93,6 +94,33 @@ def test_a_random_error_is_tried_again_alone(tmp_path, executor):
     assert all(line.endswith(";1") for line in last)
     (said,) = [log for log in logs if log["event"] == "fragments_run_again"]
     assert len(said["labels"]) == 3
+
+
+class Watching:
+    """A reporter that keeps every event."""
+
+    events: ClassVar[list] = []
+
+    @hookimpl
+    def report_metrics(self, event):
+        self.events.append(event)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_fragment_that_is_tried_again_is_told_of(tmp_path, install, executor):
+    """Its first run ends with an event of its own, before it is done, so that nobody takes it for one that runs."""
+    install("watching-reporter", {"watching": Watching})
+    Watching.events.clear()
+    found = mbexec.run(tables(tmp_path, *["random_error"]), executor=executor, workers=2, reporters=["watching"])
+    held = [event for event in Watching.events if isinstance(event, FragmentHeld)]
+    done = {event.task.index: event for event in Watching.events if isinstance(event, FragmentDone)}
+    assert sorted(event.task.nbody for event in held) == [2, 2, 2]
+    for event in held:
+        after = done[event.task.index]
+        assert Watching.events.index(event) < Watching.events.index(after)
+        assert event.result.error.error_type == "random_error"
+        assert event.started <= event.ended <= after.started
+    assert found.report.retried == 3
 
 
 @pytest.mark.parametrize("executor", ["serial", "loky"])

@@ -142,6 +142,7 @@ class Run:
                 task, queued = self._checked(level, result)
                 if again and result.error is not None and result.error.error_type == "random_error":
                     self._again[task.index] = result, queued
+                    self._report(self._recorder.hold(task, self._shown(result), queued))
                 else:
                     if not again and result.error is not None:
                         result = result.noted(_TWICE)

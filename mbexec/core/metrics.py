@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FragmentDone",
+    "FragmentHeld",
     "FragmentStarted",
     "LevelDone",
     "LevelReport",
@@ -234,6 +235,24 @@ class FragmentStarted:
 
 
 @frozen
+class FragmentHeld:
+    """A fragment ended with a random error; it is run a second time, alone, when the others are done.
+
+    Attributes
+    ----------
+    task, result
+        What was to be computed, and what came of it.
+    started, ended
+        When it began and ended, by this process's clock: seconds since the epoch.
+    """
+
+    task: Task
+    result: TaskResult
+    started: float
+    ended: float
+
+
+@frozen
 class FragmentDone:
     """A fragment's result is there.
 
@@ -285,4 +304,4 @@ class RunDone:
     result: ManyBodyResult | FailedOperation
 
 
-MetricsEvent = RunStarted | LevelStarted | FragmentStarted | FragmentDone | LevelDone | RunDone
+MetricsEvent = RunStarted | LevelStarted | FragmentStarted | FragmentHeld | FragmentDone | LevelDone | RunDone

@@ -16,6 +16,7 @@ from attrs import define, field
 from mbexec.core.cost import costs
 from mbexec.core.metrics import (
     FragmentDone,
+    FragmentHeld,
     LevelDone,
     LevelReport,
     LevelStarted,
@@ -154,6 +155,11 @@ class Recorder:
     def submit(self, workers: int) -> None:
         """What arrives from now on was submitted together, to so many workers."""
         self._stages.append(_Stage(workers))
+
+    def hold(self, task: Task, result: TaskResult, queued: float) -> FragmentHeld:
+        """The event that a first result makes which is not taken, since the fragment is run a second time."""
+        offset = self._offset(result, queued)
+        return FragmentHeld(task, result, result.started + offset, result.ended + offset)
 
     def retry(self, result: TaskResult) -> None:
         """Count the first result of a fragment that has been run a second time."""

@@ -34,6 +34,9 @@ def _events() -> Iterator[MetricsEvent]:
             yield from recorder.reuse(task, result)
             continue
         yield FragmentStarted(task, result.started)
+        if result.error is not None:
+            yield recorder.hold(task, result, result.started)
+            yield FragmentStarted(task, result.ended)
         yield from recorder.record(task, result, result.started)
     error = {"error_type": "random_error", "error_message": "2 of 8 fragment calculations failed."}
     yield RunDone(recorder.report(), FailedOperation(input_data=trial.plan.spec, error=error))
