@@ -73,9 +73,11 @@ def test_tasks_are_pulled_a_window_at_a_time(executor, monkeypatch):
 
     from mbexec.core.loop import Run
 
-    def taken(self, task, result, original=Run._taken):
+    original = Run._taken
+
+    def taken(self, *given):
         spread.append(len(pulled) - int(self._seen.sum()))
-        return original(self, task, result)
+        return original(self, *given)
 
     monkeypatch.setattr(Run, "_taken", taken)
     found = mbexec.run(job(argon(24), max_nbody=3), executor=executor, workers=2)

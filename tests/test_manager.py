@@ -333,7 +333,7 @@ def test_a_hook_with_fewer_arguments(tables, install):
 
     install("strange-things", {"mine": Mine})
     mbexec.run(tables, reporters=["mine"])
-    assert len(told) == 1 + 6 + 2 * 2 + 1  # the run begins, fragments, two levels begin and end, the run ends
+    assert len(told) == 1 + 2 * (6 + 2) + 1  # a run, six fragments and two levels, each of which begins and ends
 
 
 def test_a_wrapper_that_never_yields(tables, install):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from qcelemental.models.v2 import FailedOperation
 
 import mbexec
 from mbexec.core.context import Cluster, Context
@@ -100,7 +101,15 @@ fragments = st.lists(counts, min_size=1, max_size=5).map(tuple)
 tasks = st.builds(mbexec.Task, counts, text, fragments, fragments)
 failures = st.builds(mbexec.TaskError, text, text)
 results = st.builds(
-    mbexec.TaskResult, counts, values(), st.none() | failures, numbers, numbers, numbers, text, st.none() | st.binary()
+    mbexec.TaskResult,
+    counts,
+    values(),
+    st.none() | failures,
+    *(numbers for _ in range(3)),
+    text,
+    st.none() | st.binary(),
+    lost=st.none() | numbers,
+    peak_memory=counts,
 )
 run_settings = st.builds(
     mbexec.RunSettings, names, names, st.lists(names).map(tuple), st.none() | names, counts, st.sampled_from(["cost"])
@@ -110,13 +119,41 @@ levels = st.builds(
     mbexec.LevelReport,
     *(counts for _ in range(5)),
     *(numbers for _ in range(2)),
-    *(st.none() | numbers for _ in range(3)),
+    *(st.none() | numbers for _ in range(4)),
 )
-reports = st.builds(mbexec.RunReport, text, text, counts, numbers, numbers, st.lists(levels).map(tuple))
+reports = st.builds(
+    mbexec.RunReport,
+    text,
+    text,
+    counts,
+    numbers,
+    numbers,
+    st.lists(levels).map(tuple),
+    *(st.none() | numbers for _ in range(7)),
+    counts,
+    numbers,
+    *(st.none() | counts for _ in range(2)),
+    st.none() | st.tuples(counts, counts),
+)
+configs = st.builds(
+    mbexec.RunConfig,
+    run_settings,
+    task_settings,
+    plugin=st.dictionaries(names, st.dictionaries(names, counts | numbers | text)),
+    sources=st.dictionaries(names, text),
+)
+
+
+def failed_operation(error):
+    return FailedOperation(input_data={}, error=attrs.asdict(error))
+
+
 DATA = {
     "Contribution": st.builds(mbexec.Contribution, text, counts, text, st.booleans()),
     "Expansion": expansions(),
-    "FragmentDone": st.builds(mbexec.FragmentDone, tasks, results, st.booleans()),
+    "FragmentDone": st.builds(mbexec.FragmentDone, tasks, results, st.booleans(), numbers, numbers, numbers),
+    "FragmentHeld": st.builds(mbexec.FragmentHeld, tasks, results, numbers, numbers),
+    "FragmentStarted": st.builds(mbexec.FragmentStarted, tasks, numbers),
     "FragmentSets": st.builds(mbexec.FragmentSets.full, st.integers(1, 6), st.integers(1, 3)),
     "LevelDone": st.builds(mbexec.LevelDone, levels),
     "LevelReport": levels,
@@ -124,17 +161,21 @@ DATA = {
     "NeedContext": st.builds(mbexec.NeedContext, text),
     "Plan": expansions(),
     "PlannedLevel": st.builds(mbexec.PlannedLevel, counts, counts, counts),
-    "RunConfig": st.builds(
-        mbexec.RunConfig,
-        run_settings,
-        task_settings,
-        st.dictionaries(names, st.dictionaries(names, counts | numbers | text)),
-        st.dictionaries(names, text),
-    ),
-    "RunDone": st.builds(mbexec.RunDone, reports),
+    "RunConfig": configs,
+    "RunDone": st.builds(mbexec.RunDone, reports, st.builds(failed_operation, failures)),
     "RunReport": reports,
     "RunSettings": run_settings,
-    "RunStarted": st.builds(mbexec.RunStarted, text, text, counts, st.lists(st.tuples(counts, counts)).map(tuple)),
+    "RunStarted": st.builds(
+        mbexec.RunStarted,
+        text,
+        text,
+        counts,
+        st.lists(st.tuples(counts, counts)).map(tuple),
+        expansions(),
+        configs,
+        arrays(np.float64, 3, elements=numbers),
+        text,
+    ),
     "Task": tasks,
     "TaskError": failures,
     "TaskResult": results,
@@ -156,6 +197,8 @@ def test_data_arrives_unchanged(name, data, spec):
     thing = data.draw(DATA[name])
     if name == "Plan":
         thing = mbexec.Plan(spec, thing)
+    if name == "RunStarted":
+        thing = attrs.evolve(thing, plan=mbexec.Plan(spec, thing.plan))
     same(pickle.loads(pickle.dumps(thing)), thing)
 
 
