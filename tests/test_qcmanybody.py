@@ -88,12 +88,24 @@ def schemes():
             yield {1: "high", n: "low", **outer}
 
 
+MANY = {1: "high", 2: "middle", 3: "low"}
+
+
 def level_cases():
-    """All of them with every treatment; but not the one where nothing is computed, which QCManyBody can't do."""
+    """All of them with every treatment; but not the one where nothing is computed, which QCManyBody can't do.
+
+    One treatment alone of most of them at night only: test_matrix.py has those of given numbers.
+    """
     for levels, bsse, total in product(schemes(), (["nocp"], ["cp"], ["vmfc"], ALL), (True, False)):
         if (levels, bsse, total) != ({1: "high"}, ["cp"], False):
             name = "-".join(f"{key}{label}" for key, label in levels.items())
-            yield pytest.param(levels, bsse, total, id=f"{name}-{'+'.join(bsse)}-{'total' if total else 'interaction'}")
+            yield pytest.param(
+                levels,
+                bsse,
+                total,
+                id=f"{name}-{'+'.join(bsse)}-{'total' if total else 'interaction'}",
+                marks=[] if bsse == ALL or levels == MANY else pytest.mark.nightly,
+            )
 
 
 @pytest.mark.parametrize(("levels", "bsse", "total"), list(level_cases()))
