@@ -37,9 +37,13 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def packaging(session: nox.Session) -> None:
-    """Wheels, built here and installed away from the sources."""
+    """Wheels, built here and installed away from the sources.
+
+    What a wheel may lack is tried: commands, plugins and programs by name, the kit on each executor, the examples of
+    the pages. The whole suite says no more about packaging, and takes far longer; it runs on the wheels in `nightly`.
+    """
     session.install(*EDITABLE)
-    session.run("pytest", "-m", "packaging", "--timeout", "1800", *session.posargs)
+    session.run("pytest", "-m", "packaging and not nightly", "--timeout", "1800", *session.posargs)
 
 
 @nox.session
@@ -72,7 +76,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """Long storms, and the suite without real programs again and again, each time in another random order."""
+    """Long storms and matrices, the suite on the wheels, and the suite without real programs in several random orders."""
     session.install(*EDITABLE)
     session.run("pytest", "-q", "-m", "nightly", "--timeout", "3600", *session.posargs)
     for _ in range(5):
