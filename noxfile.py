@@ -76,7 +76,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """Long storms and matrices, the suite on the wheels, and the suite without real programs in several random orders."""
+    """Long storms and matrices, the suite on the wheels, and that without real programs in several random orders."""
     session.install(*EDITABLE)
     session.run("pytest", "-q", "-m", "nightly", "--timeout", "3600", *session.posargs)
     for _ in range(5):
