@@ -9,6 +9,12 @@ import nox
 
 ROOT = Path(__file__).parent
 CONTRIBS = sorted(path.parent for path in ROOT.glob("plugins-contrib/*/pyproject.toml"))
+TWO = [
+    "-n",
+    "2",
+    "--dist",
+    "worksteal",
+]  # a third of the time goes by in waiting; more at once would disturb each other
 EDITABLE = ["-e", ".[dev]", *(part for contrib in CONTRIBS for part in ("-e", str(contrib)))]
 
 nox.options.default_venv_backend = "venv"
@@ -30,7 +36,7 @@ def tests(session: nox.Session) -> None:
     """The whole suite with coverage, worker processes included."""
     session.install(*EDITABLE)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *TWO, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -52,7 +58,7 @@ def lowest(session: nox.Session) -> None:
     declared = {line for path in [ROOT, *CONTRIBS] for line in _dependencies(path) if not line.startswith("mbexec")}
     pins = sorted(line.split(",")[0].replace(">=", "==") for line in declared)
     session.install(*EDITABLE, *pins)
-    session.run("pytest", "-m", "not packaging and not nightly and not qc and not current", *session.posargs)
+    session.run("pytest", *TWO, "-m", "not packaging and not nightly and not qc and not current", *session.posargs)
 
 
 def _dependencies(path: Path) -> list[str]:
@@ -80,4 +86,4 @@ def nightly(session: nox.Session) -> None:
     session.install(*EDITABLE)
     session.run("pytest", "-q", "-m", "nightly", "--timeout", "3600", *session.posargs)
     for _ in range(5):
-        session.run("pytest", "-q", "-m", "not packaging and not nightly and not qc", *session.posargs)
+        session.run("pytest", "-q", *TWO, "-m", "not packaging and not nightly and not qc", *session.posargs)

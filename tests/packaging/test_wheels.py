@@ -18,6 +18,7 @@ pytestmark = pytest.mark.packaging
 ROOT = Path(__file__).parents[2]
 ARGON = ROOT / "examples" / "argon-cluster.toml"
 INSTALL = "pip install mbexec-loky"
+TWO = ["-n", "2", "--dist", "worksteal"]
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +176,7 @@ def test_what_wheels_may_lack_is_there(full):
     """Commands, the examples of the pages, plugins and programs by name: their tests pass against the wheels."""
     usual = "not packaging and not nightly"
     examples = "on_a_page or example or output or not test_docs"
-    output = full.run("python", "-m", "pytest", "-q", "-m", usual, "-k", examples, *CHOSEN)
+    output = full.run("python", "-m", "pytest", "-q", *TWO, "-m", usual, "-k", examples, *CHOSEN)
     assert " passed" in output
 
 
@@ -183,5 +184,5 @@ def test_what_wheels_may_lack_is_there(full):
 @pytest.mark.usefixtures("copy")
 def test_the_suite_passes_against_the_wheels(full):
     """All of it that does not look at the sources."""
-    output = full.run("python", "-m", "pytest", "-q", "-m", "not packaging and not nightly and not sources")
+    output = full.run("python", "-m", "pytest", "-q", *TWO, "-m", "not packaging and not nightly and not sources")
     assert " passed" in output
