@@ -182,9 +182,11 @@ def test_text_table_is_qcmanybodys():
 @pytest.mark.usefixtures("_pyscf")
 @pytest.mark.parametrize("driver", ["energy", "gradient"])
 @pytest.mark.parametrize("geometry", [HELIUM_TETRAMER, WATER_TRIMER], ids=["He4", "water-trimer"])
-@pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["vmfc"], ALL], ids="+".join)
+@pytest.mark.parametrize(
+    "bsse", [*(pytest.param([one], id=one, marks=pytest.mark.nightly) for one in ALL), pytest.param(ALL, id="all")]
+)
 def test_pyscf(geometry, bsse, driver):
-    """HF through PySCF: every property agrees to 1e-12."""
+    """HF through PySCF: every property agrees to 1e-12; each treatment alone at night."""
     ours, theirs = both(job(geometry, bsse=bsse, driver=driver, program={**PYSCF, "basis": "sto-3g"}))
     assert_equal(ours.result, theirs)
 
