@@ -195,6 +195,12 @@ def test_a_rule_may_time_out(rule):
     )
 
 
+@pytest.mark.usefixtures("_short_grace")
+def test_tasks_may_begin_in_any_order():
+    """What is closed after its first result need not have begun with the first task."""
+    RULES["closing_cancels"](tried.FirstLast, patience=20)
+
+
 class Struggling(tried.Pool):
     """Gives results late, for it computes for long before each, as one does who has a tenth of a core."""
 
