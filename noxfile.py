@@ -48,8 +48,9 @@ def packaging(session: nox.Session) -> None:
     What a wheel may lack is tried: commands, plugins and programs by name, the kit on each executor, the examples of
     the pages. The whole suite says no more about packaging, and takes far longer; it runs on the wheels in `nightly`.
     """
-    session.install(*EDITABLE)
-    session.run("pytest", "-m", "packaging and not nightly", "--timeout", "1800", *session.posargs)
+    session.install("-e", ".", "build", "hatchling", "pytest", "pytest-randomly", "pytest-timeout")
+    choice = ["-m", "packaging and not nightly", "--timeout", "1800"]
+    session.run("pytest", "tests/packaging", *choice, *session.posargs)
 
 
 @nox.session
