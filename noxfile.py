@@ -9,6 +9,12 @@ import nox
 
 ROOT = Path(__file__).parent
 CONTRIBS = sorted(path.parent for path in ROOT.glob("plugins-contrib/*/pyproject.toml"))
+TWO = [
+    "-n",
+    "2",
+    "--dist",
+    "worksteal",
+]  # a third of the time goes by in waiting; more at once would disturb each other
 EDITABLE = ["-e", ".[dev]", *(part for contrib in CONTRIBS for part in ("-e", str(contrib)))]
 
 nox.options.default_venv_backend = "venv"
@@ -30,16 +36,21 @@ def tests(session: nox.Session) -> None:
     """The whole suite with coverage, worker processes included."""
     session.install(*EDITABLE)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *TWO, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
 
 @nox.session
 def packaging(session: nox.Session) -> None:
-    """Wheels, built here and installed away from the sources."""
-    session.install(*EDITABLE)
-    session.run("pytest", "-m", "packaging", "--timeout", "1800", *session.posargs)
+    """Wheels, built here and installed away from the sources.
+
+    What a wheel may lack is tried: commands, plugins and programs by name, the kit on each executor, the examples of
+    the pages. The whole suite says no more about packaging, and takes far longer; it runs on the wheels in `nightly`.
+    """
+    session.install("-e", ".", "build", "hatchling", "pytest", "pytest-randomly", "pytest-timeout")
+    choice = ["-m", "packaging and not nightly", "--timeout", "1800"]
+    session.run("pytest", "tests/packaging", *choice, *session.posargs)
 
 
 @nox.session
@@ -48,7 +59,7 @@ def lowest(session: nox.Session) -> None:
     declared = {line for path in [ROOT, *CONTRIBS] for line in _dependencies(path) if not line.startswith("mbexec")}
     pins = sorted(line.split(",")[0].replace(">=", "==") for line in declared)
     session.install(*EDITABLE, *pins)
-    session.run("pytest", "-m", "not packaging and not nightly and not qc and not current", *session.posargs)
+    session.run("pytest", *TWO, "-m", "not packaging and not nightly and not qc and not current", *session.posargs)
 
 
 def _dependencies(path: Path) -> list[str]:
@@ -72,8 +83,8 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """Long storms, and the suite without real programs again and again, each time in another random order."""
+    """Long storms and matrices, the suite on the wheels, and that without real programs in several random orders."""
     session.install(*EDITABLE)
     session.run("pytest", "-q", "-m", "nightly", "--timeout", "3600", *session.posargs)
     for _ in range(5):
-        session.run("pytest", "-q", "-m", "not packaging and not nightly and not qc", *session.posargs)
+        session.run("pytest", "-q", *TWO, "-m", "not packaging and not nightly and not qc", *session.posargs)

@@ -310,6 +310,15 @@ class Stubborn(Pool):
         pool.shutdown()
 
 
+class FirstLast(Serial):
+    """Good: begins with the task that it pulls last."""
+
+    @hookimpl
+    def submit_level(self, level, work):
+        while tasks := list(islice(level, 2)):
+            yield from map(work, reversed(tasks))
+
+
 class Absent(Pool):
     """Leaves what it began to itself."""
 

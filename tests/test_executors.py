@@ -2,6 +2,7 @@
 
 import sys
 from collections import OrderedDict
+from itertools import product
 
 import numpy as np
 import pytest
@@ -33,9 +34,15 @@ def many_fragments():
     return tables, bits(found)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-@pytest.mark.parametrize("schedule", ["cost", "nbody"])
-@pytest.mark.parametrize("executor", EXECUTORS)
+def ways():
+    """How to run them; all of the rest at night: of one worker of `serial` there is nothing more to see."""
+    usual = {("cost", 2), ("nbody", 4), ("cost", 1)}
+    for executor, schedule, workers in product(EXECUTORS, ["cost", "nbody"], [1, 2, 4]):
+        few = workers == 1 if executor == "serial" else (schedule, workers) in usual
+        yield pytest.param(executor, schedule, workers, marks=[] if few else pytest.mark.nightly)
+
+
+@pytest.mark.parametrize(("executor", "schedule", "workers"), list(ways()))
 def test_the_same_bits_on_the_model_potential(executor, schedule, workers, many_fragments):
     """More than 2,000 fragments: gradients and all, whatever the executor, the order and the number of workers."""
     tables, expected = many_fragments

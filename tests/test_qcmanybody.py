@@ -88,12 +88,24 @@ def schemes():
             yield {1: "high", n: "low", **outer}
 
 
+MANY = {1: "high", 2: "middle", 3: "low"}
+
+
 def level_cases():
-    """All of them with every treatment; but not the one where nothing is computed, which QCManyBody can't do."""
+    """All of them with every treatment; but not the one where nothing is computed, which QCManyBody can't do.
+
+    One treatment alone of most of them at night only: test_matrix.py has those of given numbers.
+    """
     for levels, bsse, total in product(schemes(), (["nocp"], ["cp"], ["vmfc"], ALL), (True, False)):
         if (levels, bsse, total) != ({1: "high"}, ["cp"], False):
             name = "-".join(f"{key}{label}" for key, label in levels.items())
-            yield pytest.param(levels, bsse, total, id=f"{name}-{'+'.join(bsse)}-{'total' if total else 'interaction'}")
+            yield pytest.param(
+                levels,
+                bsse,
+                total,
+                id=f"{name}-{'+'.join(bsse)}-{'total' if total else 'interaction'}",
+                marks=[] if bsse == ALL or levels == MANY else pytest.mark.nightly,
+            )
 
 
 @pytest.mark.parametrize(("levels", "bsse", "total"), list(level_cases()))
@@ -170,9 +182,11 @@ def test_text_table_is_qcmanybodys():
 @pytest.mark.usefixtures("_pyscf")
 @pytest.mark.parametrize("driver", ["energy", "gradient"])
 @pytest.mark.parametrize("geometry", [HELIUM_TETRAMER, WATER_TRIMER], ids=["He4", "water-trimer"])
-@pytest.mark.parametrize("bsse", [["nocp"], ["cp"], ["vmfc"], ALL], ids="+".join)
+@pytest.mark.parametrize(
+    "bsse", [*(pytest.param([one], id=one, marks=pytest.mark.nightly) for one in ALL), pytest.param(ALL, id="all")]
+)
 def test_pyscf(geometry, bsse, driver):
-    """HF through PySCF: every property agrees to 1e-12."""
+    """HF through PySCF: every property agrees to 1e-12; each treatment alone at night."""
     ours, theirs = both(job(geometry, bsse=bsse, driver=driver, program={**PYSCF, "basis": "sto-3g"}))
     assert_equal(ours.result, theirs)
 

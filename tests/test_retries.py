@@ -297,16 +297,27 @@ def test_a_real_scf_that_does_not_converge(executor):
 
 
 HUNGRY = """
-import subprocess, sys
+import os, subprocess, sys
 from mbexec.core.potential import ModelPotential
 
-EAT = "import time; x = bytearray(500_000_000); x[::4096] = b'1' * len(x[::4096]); time.sleep(3)"
+# The first three have their memory at the same time; whoever runs again holds it for a moment only.
+EAT = '''
+import os, sys, tempfile, time
+folder = sys.argv[1]
+others = len(os.listdir(folder))
+tempfile.mkstemp(dir=folder)
+while len(os.listdir(folder)) < 3:
+    time.sleep(0.01)
+x = bytearray(500_000_000)
+x[::4096] = b"1" * len(x[::4096])
+time.sleep(0 if others >= 3 else 2)
+'''
 
 class Hungry(ModelPotential):
     name = "hungry"
 
     def compute(self, input_data, config):
-        done = subprocess.run([sys.executable, "-S", "-c", EAT])
+        done = subprocess.run([sys.executable, "-S", "-c", EAT, os.environ["BEGUN"]])
         if done.returncode:
             raise RuntimeError(f"the program ended with code {done.returncode}")
         return super().compute(input_data, config)
@@ -335,19 +346,21 @@ def wait_until_empty(group: Path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="control groups are made by root")
 @pytest.mark.parametrize("executor", ["threads", "loky"])
-def test_a_program_that_is_killed_for_memory_runs_again_alone(install, executor):
+def test_a_program_that_is_killed_for_memory_runs_again_alone(install, tmp_path, executor):
     """Three programs at once are too much for their control group; one after the other they are not."""
     site = install("hungry-program", {"hungry": "Hungry"}, group="mbexec.programs", source=HUNGRY)
     group = Path("/sys/fs/cgroup/memory") if Path("/sys/fs/cgroup/memory").is_dir() else Path("/sys/fs/cgroup")
     own = group / f"mbexec-test-{os.getpid()}"
     own.mkdir()
+    begun = tmp_path / "begun"
+    begun.mkdir()
     try:
         limit = own / ("memory.limit_in_bytes" if (own / "memory.limit_in_bytes").exists() else "memory.max")
         limit.write_text("1300000000")
         command = f'echo $$ > {own}/cgroup.procs; exec "$0" "$@"'
         done = subprocess.run(
             ["sh", "-c", command, sys.executable, "-c", ATOMS, executor],
-            env={**os.environ, "PYTHONPATH": str(site)},
+            env={**os.environ, "PYTHONPATH": str(site), "BEGUN": str(begun)},
             capture_output=True,
             text=True,
             timeout=120,

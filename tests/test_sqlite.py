@@ -88,7 +88,7 @@ def test_a_result_comes_back_to_the_last_bit(values, error, times, body, notes, 
     assert [type(value) for value in back.values.values()] == [type(value) for value in values.values()]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(result=st.builds(TaskResult, st.just(3), st.fixed_dictionaries({"energy": FLOATS})))
 def test_numbers_survive_the_file(result, tmp_path_factory):
     """Also those that SQLite knows no difference between, such as 0.0 and -0.0, 1 and 1.0."""

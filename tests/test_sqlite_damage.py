@@ -80,7 +80,7 @@ flips = given(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @example("closed", [0.8485023537110915])  # an entry of the index that points to another row
 @flips
 def test_flipped_bits_never_give_a_wrong_number(state, places):
@@ -116,10 +116,11 @@ def test_two_rows_with_one_key(tmp_path):
     assert path.with_name("job.store.damaged-1").exists()
 
 
+@pytest.mark.parametrize("step", [41, pytest.param(1, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("state", WHOLE)
-def test_flipped_bits_of_the_header(state, tmp_path):
+def test_flipped_bits_of_the_header(state, step, tmp_path):
     """One by one, of the hundred bytes without which SQLite reads nothing."""
-    for bit in {*range(0, 800, 11), *range(8 * 18, 8 * 20)}:
+    for bit in {*range(0, 800, step), *range(8 * 18, 8 * 20)}:
         path = tmp_path / f"{bit}.store"
         path.write_bytes(flipped(WHOLE[state][""], [bit / 8 / len(WHOLE[state][""])]))
         if "-wal" in WHOLE[state]:
@@ -127,20 +128,25 @@ def test_flipped_bits_of_the_header(state, tmp_path):
         assert survivors(path) >= COUNT // 2
 
 
-def spoiled_pages(folder):
-    """A store of three results, with each byte in turn of the page that says what is in it no longer what it was."""
+ONE_IN = [11, pytest.param(1, marks=pytest.mark.nightly)]
+
+
+def spoiled_pages(folder, one_in):
+    """A store of three results, with one byte in turn of the page that says what is in it no longer what it was."""
     path = folder / "whole.store"
     given = fill(path, 3)
     whole = path.read_bytes()
-    for place in [place for place, byte in enumerate(whole[:PAGE]) if byte and place not in VERSION]:
+    places = [place for place, byte in enumerate(whole[:PAGE]) if byte and place not in VERSION]
+    for place in places[::one_in]:
         spoiled = folder / f"{place}.store"
         spoiled.write_bytes(whole[:place] + b"\xe6" + whole[place + 1 :])
         yield spoiled, given
 
 
-def test_a_byte_of_the_schema(tmp_path):
+@pytest.mark.parametrize("one_in", ONE_IN)
+def test_a_byte_of_the_schema(tmp_path, one_in):
     """Replaced by one that is no text: no result is lost, and what is kept then is there."""
-    for path, kept in spoiled_pages(tmp_path):
+    for path, kept in spoiled_pages(tmp_path, one_in):
         with Sqlite(path) as store:
             assert check(store, *kept) == {0, 1, 2}, path
             keep(store, *made(4))
@@ -156,15 +162,16 @@ def command_says(path):
         return str(error)
 
 
-def test_a_byte_of_the_schema_and_the_commands(tmp_path):
+@pytest.mark.parametrize("one_in", ONE_IN)
+def test_a_byte_of_the_schema_and_the_commands(tmp_path, one_in):
     """Replaced by one that is no text: they tell what the store has, or in a sentence that it is damaged."""
     damaged = 0
-    for path, (_, keys, _) in spoiled_pages(tmp_path):
+    for path, (_, keys, _) in spoiled_pages(tmp_path, one_in):
         assert examined(path, 0.1).good == 3, path
         said = command_says(path)
         assert said == (3, 3, keys) or said.startswith(f"The store {path} is damaged: ")
         damaged += isinstance(said, str)
-    assert damaged > 400
+    assert damaged > 400 / one_in
 
 
 @pytest.mark.parametrize("state", WHOLE)
@@ -173,7 +180,7 @@ def test_cut_off_anywhere(state, suffix, tmp_path):
     """What stands before the cut is saved, and a line says where the rest is."""
     whole = WHOLE[state]
     size = len(whole.get(suffix, b""))
-    for place, length in enumerate([1, 71, 72, *range(0, size, max(1, size // 20))]):
+    for place, length in enumerate([1, 71, 72, *range(0, size, max(1, size // 12))]):
         path = tmp_path / f"{place}.store"
         for name, data in whole.items():
             Path(f"{path}{name}").write_bytes(data[:length] if name == suffix else data)

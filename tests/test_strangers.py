@@ -67,20 +67,28 @@ def test_a_stranger_executor(elsewhere, tables, expected):
     assert energies == expected.energies.tolist()
 
 
-@pytest.mark.parametrize("where", ["argument", "variable", "job", "project"])
-def test_a_stranger_is_chosen_like_anyone(elsewhere, tables, tmp_path, where):
-    """By argument, variable, job file or mbexec.toml."""
-    settings, variables = {}, {}
+CHOSEN = """
+import os
+from pathlib import Path
+
+def chosen(tables, **settings):
+    return mbexec.run(tables, **settings).report.executor
+
+own = {own!r}
+found = [chosen(own), chosen({job!r}), chosen(own, executor="processes")]
+os.environ["MBEXEC_RUN__EXECUTOR"] = "processes"
+found.append(chosen(own))
+del os.environ["MBEXEC_RUN__EXECUTOR"]
+Path("mbexec.toml").write_text('[run]\\nexecutor = "processes"\\n')
+print(json.dumps([*found, chosen(own)]))
+"""
+
+
+def test_a_stranger_is_chosen_like_anyone(elsewhere, tables):
+    """By job, argument, variable or mbexec.toml; without any of them it is not."""
     del tables["run"]["executor"]
-    if where == "argument":
-        settings = {"executor": "processes"}
-    elif where == "variable":
-        variables = {"MBEXEC_RUN__EXECUTOR": "processes"}
-    elif where == "job":
-        tables["run"] = {"executor": "processes"}
-    else:
-        (tmp_path / "mbexec.toml").write_text('[run]\nexecutor = "processes"\n')
-    assert elsewhere(RUN.format(spec=tables, settings=settings), **variables)[0] == "processes"
+    script = CHOSEN.format(own=tables, job=tables | {"run": {"executor": "processes"}})
+    assert elsewhere(script) == ["threads", *["processes"] * 4]
 
 
 def test_a_stranger_planner(elsewhere):

@@ -262,25 +262,48 @@ def draining_finishes_what_was_pulled(make: Make, gate: Path) -> None:
 )
 def closing_cancels(make: Make, gate: Path) -> None:
     """When the iterator is closed, no task begins any more, but for one a worker that may have been on its way."""
-    log = gate.with_name("log")
-    toys = {"first": {"log": str(log)}, "waiting": {"log": str(log), "wait": str(gate)}}
-    trial = Trial(["first"] + ["waiting"] * 20, toys)
+    own = [gate.with_name(f"gate-{number}") for number in range(21)]
+    for each in own:
+        each.symlink_to(gate)
+    toys = {each.name: {"log": f"{each}.log", "wait": str(each)} for each in own}
+    trial = Trial(list(toys), toys)
     with plugged(make) as executor:
         results = trial.submit(executor)
-        next(results)
+        with _first_let_go(gate):
+            next(results)
         running = min(trial.work.workers, len(trial.level.pulled) - 1)
-        until(lambda: _begun(log) >= 1 + running, 2 * _SETTLED)
-        before = _begun(log)
+        until(lambda: len(_begun(gate)) >= 1 + running, 2 * _SETTLED)
+        before = len(_begun(gate))
         with _opened_when_idle(gate, _SETTLED):
             results.close()
-        until(lambda: _begun(log) > before + trial.work.workers, _SETTLED)
-    if _begun(log) > before + trial.work.workers:
-        raise broken(f"began {_begun(log) - before} tasks after its iterator was closed")
+        until(lambda: len(_begun(gate)) > before + trial.work.workers, _SETTLED)
+    if (begun := len(_begun(gate))) > before + trial.work.workers:
+        raise broken(f"began {begun - before} tasks after its iterator was closed")
 
 
-def _begun(log: Path) -> int:
-    """How many toys have begun, by their log."""
-    return sum(line.startswith("began") for line in log.read_text().splitlines()) if log.exists() else 0
+def _begun(gate: Path) -> list[Path]:
+    """The gates of their own at which toys have begun to wait, by their logs."""
+    return [log.with_suffix("") for log in gate.parent.glob("gate-*.log")]
+
+
+@contextmanager
+def _first_let_go(gate: Path) -> Iterator[None]:
+    """Let one toy go that has begun, whichever it is: executors may begin in any order."""
+    left = threading.Event()
+
+    def letting_go() -> None:
+        while not (begun := _begun(gate)) and not left.wait(0.01):
+            pass
+        for each in begun[:1]:
+            each.unlink(missing_ok=True)
+
+    opener = threading.Thread(target=letting_go, daemon=True)
+    opener.start()
+    try:
+        yield
+    finally:
+        left.set()
+        opener.join()
 
 
 @rule(

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mbexec.testing import EXECUTOR_RULES
+
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parents[2]
 ARGON = ROOT / "examples" / "argon-cluster.toml"
 INSTALL = "pip install mbexec-loky"
+TWO = ["-n", "2", "--dist", "worksteal"]
 
 
 @pytest.fixture(scope="session")
@@ -120,8 +123,40 @@ def full(tmp_path_factory, wheels):
     return environment
 
 
-def test_the_suite_passes_against_the_wheels(full, tmp_path):
-    """A copy of the repository without the sources: the tests run against the installed distributions."""
+MODULES = ["mbexec", "mbexec_loky", "mbexec_psi4", "mbexec_pyscf", "mbexec_tblite"]
+# What could go wrong in a wheel: an entry point, a file, a dependency that is not declared.
+CHOSEN = [
+    "tests/test_cli.py",
+    "tests/test_docs.py",
+    "tests/test_manager.py",
+    "tests/test_public.py",
+    "tests/test_strangers.py",
+    *(f"plugins-contrib/mbexec-{name}/tests/test_readme.py" for name in ("psi4", "pyscf", "tblite")),
+    "plugins-contrib/mbexec-loky/tests/test_scripts.py",
+    "plugins-contrib/mbexec-psi4/tests/test_result.py",
+]
+
+
+def test_everything_comes_from_the_wheels(full):
+    """No module of ours is found anywhere but in the environment."""
+    script = f"import importlib\nfor name in {MODULES!r}:\n    print(importlib.import_module(name).__file__)"
+    found = [Path(line) for line in full.run("python", "-c", script).splitlines()]
+    assert len(found) == len(MODULES)
+    assert [path for path in found if not path.is_relative_to(full.bin.parent)] == []
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "asyncio", "loky"])
+def test_an_executor_from_its_wheel_keeps_every_rule(full, executor):
+    """The kit finds it by name, and says how each rule went."""
+    said = full.run("python", "-m", "mbexec.testing", executor).splitlines()
+    assert said[0] == f"{executor}, executor"
+    found = [line.split()[1].rstrip(":") for line in said if line.startswith(("kept ", "skipped "))]
+    assert found == [rule.__name__ for rule in EXECUTOR_RULES]
+
+
+@pytest.fixture
+def copy(full, tmp_path, monkeypatch):
+    """A copy of the repository without the sources, in which commands run."""
     copy = tmp_path / "copy"
     sources = [ROOT / "mbexec", *ROOT.glob("plugins-contrib/*/src")]
     unwanted = shutil.ignore_patterns(".*", "dist", "build")
@@ -133,7 +168,22 @@ def test_the_suite_passes_against_the_wheels(full, tmp_path):
             *(path.name for path in sources if path.parent == Path(folder)),
         },
     )
-    full.cwd = copy
-    output = full.run("python", "-m", "pytest", "-q", "-m", "not packaging and not nightly and not sources")
-    print(output[-400:])
+    monkeypatch.setattr(full, "cwd", copy)
+    return copy
+
+
+@pytest.mark.usefixtures("copy")
+def test_what_wheels_may_lack_is_there(full):
+    """Commands, the examples of the pages, plugins and programs by name: their tests pass against the wheels."""
+    usual = "not packaging and not nightly"
+    examples = "on_a_page or example or output or not test_docs"
+    output = full.run("python", "-m", "pytest", "-q", *TWO, "-m", usual, "-k", examples, *CHOSEN)
+    assert " passed" in output
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("copy")
+def test_the_suite_passes_against_the_wheels(full):
+    """All of it that does not look at the sources."""
+    output = full.run("python", "-m", "pytest", "-q", *TWO, "-m", "not packaging and not nightly and not sources")
     assert " passed" in output

@@ -50,8 +50,8 @@ def test_runs_at_once_have_workers_of_their_own(toys, tmp_path):
     for log in logs:
         toys.log = log
         used.append(pids(toys))
-    assert all(len(own) == 2 for own in used)
-    assert len(set.union(*used)) == 6
+    assert max(map(len, used)) == 2  # on a busy machine one may have done all before the other has started
+    assert sum(map(len, used)) == len(set.union(*used))
 
 
 @pytest.mark.filterwarnings("ignore:.*so threads would wait for each other")
