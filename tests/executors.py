@@ -401,14 +401,14 @@ class Indifferent(OneEach):
 
 
 class Unjust(OneEach):
-    """Lets the next task pay for a dead worker too."""
+    """Lets the next task pay for a dead worker too, or the first where that was the last."""
 
-    guilty = False
-
-    def result(self, connection, task):
-        result = super().result(connection, task)
-        guilty, self.guilty = self.guilty, result.error is not None
-        return attrs.evolve(result, error=TaskError("unknown_error", "guilt by association")) if guilty else result
+    @hookimpl
+    def submit_level(self, level, work):
+        results = list(super().submit_level(level, work))
+        for place, result in enumerate(results):
+            guilty = results[place - 1].error is not None
+            yield attrs.evolve(result, error=TaskError("unknown_error", "guilt by association")) if guilty else result
 
 
 class Dropping(OneEach):
