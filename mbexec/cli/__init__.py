@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.status import Status
 
 from mbexec import MbexecError, RunResult
+from mbexec.cli.bench import bench
 from mbexec.cli.checks import status, verify
 from mbexec.cli.common import (
     BAD_INPUT,
@@ -246,6 +247,7 @@ def _tell(stop: threading.Event, status: Status, line: str) -> None:
         click.echo(line, err=True)
 
 
+main.add_command(bench)
 main.add_command(status)
 main.add_command(verify)
 main.add_command(store)

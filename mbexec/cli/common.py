@@ -29,6 +29,7 @@ __all__ = [
     "check_stop",
     "defaults",
     "job_options",
+    "settings_option",
     "spare_inputs",
     "store_file",
     "store_options",
@@ -53,11 +54,20 @@ def _setting(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> d
     return settings
 
 
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=_setting,
+    metavar="KEY=VALUE",
+    help="A setting by its job-file key, such as task.ncores=2; repeat for more.",
+)
+
+
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the job and its settings."""
     for option in (
-        click.option("--set", "settings", multiple=True, callback=_setting, metavar="KEY=VALUE",
-                     help="A setting by its job-file key, such as task.ncores=2; repeat for more."),
+        settings_option,
         click.option("-w", "--workers", type=int, metavar="N", help="How many fragments may run at once."),
         click.option("-e", "--executor", metavar="NAME", help="The plugin that runs the fragments."),
         click.argument("job", type=click.Path(path_type=Path)),

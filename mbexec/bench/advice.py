@@ -1,0 +1,101 @@
+"""Which executor and how many workers to take, and why, in a sentence or two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mbexec.bench.findings import Bench, Case
+
+__all__ = ["advice", "recommended"]
+
+_CLOSE = 0.9  # of the best one's speed: nothing to choose between
+_GAIN = 1.1  # times serial's speed: worth the words
+_WAITS = 1.3  # times as long as alone
+_NEAR = 1.15  # times the critical path
+
+
+def recommended(found: Bench) -> Case | None:
+    """The case that ends soonest, its start included; of those that are about as fast, the one with fewest workers.
+
+    With one worker, serial: no other can be faster, whatever the noise.
+    """
+    if not found.serial.runs or found.serial.problem:
+        return None
+    usable = [found.serial, *(case for case in found.cases if case.workers > 1 and case.runs and not case.problem)]
+    least = min(_total(found, case) for case in usable)
+    return min(
+        (case for case in usable if _CLOSE * _total(found, case) <= least),
+        key=lambda case: (case.workers, _total(found, case)),
+    )
+
+
+def _total(found: Bench, case: Case) -> float:
+    return case.start + found.expected(case)
+
+
+def advice(found: Bench) -> str:
+    """What to choose and why."""
+    case = recommended(found)
+    if case is None:
+        return "No recommendation: the job did not run on serial."
+    if case is found.serial:
+        return _enough(found)
+    told = [f"Take {case.name}: {found.speedup(case):.1f} times as fast as serial."]
+    return " ".join([*told, *_others(found, case), *_limits(found, case)])
+
+
+def _enough(found: Bench) -> str:
+    """Why one worker will do."""
+    others = [other for other in found.cases if other.runs and not other.problem and other.workers > 1]
+    if not others:
+        return "Take serial: nothing ran with more workers."
+    fastest = min(others, key=found.expected)
+    speed, expected = found.speedup(fastest), found.expected(fastest)
+    if speed > _GAIN:
+        gain, longer = found.expected(found.serial) - expected, max(0.0, fastest.start - found.serial.start)
+        return (
+            f"Take serial: {fastest.name} is {speed:.1f} times as fast once it runs, which saves {_time(gain)} of this "
+            f"job, but it takes {_time(longer)} longer to start."
+        )
+    if fastest.beyond > 0.5 * found.serial.fragment:
+        return (
+            f"Take serial: a fragment takes {_time(found.serial.fragment)}, and {fastest.name} spends "
+            f"{_time(fastest.beyond)} beyond its program on each."
+        )
+    return " ".join(
+        [f"Take serial: nothing is more than {max(speed, 1.0):.1f} times as fast.", *_limits(found, fastest)]
+    )
+
+
+def _others(found: Bench, best: Case) -> list[str]:
+    """Why it is not an executor that runs fragments in one process."""
+    told = []
+    waits = max(best.of_report("contention"), 1.0)
+    for case in _beside(found, best):
+        if case.of_report("contention") > _WAITS * waits and found.speedup(case) < _CLOSE * found.speedup(best):
+            longer = f"{case.of_report('contention'):.1f} times as long as alone"
+            told.append(
+                f"{case.executor} is {found.speedup(case):.1f} times as fast as serial: fragments take {longer} there, "
+                "since they wait for each other in one process, as programs do that hold Python's lock."
+            )
+    return told
+
+
+def _beside(found: Bench, best: Case) -> Sequence[Case]:
+    return [case for case in found.cases if case.workers == best.workers and case is not best and case.runs]
+
+
+def _limits(found: Bench, case: Case) -> list[str]:
+    """What keeps it from being faster."""
+    path, contention = found.serial.of_report("critical_path"), case.of_report("contention")
+    if found.sample is None and case.wall < _NEAR * path:
+        return [f"More workers would gain nothing: the longest fragment alone takes {_time(path)}."]
+    if contention > _WAITS:
+        return [
+            f"Fragments took {contention:.1f} times as long as alone: they share processors, memory or Python's lock."
+        ]
+    return []
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds >= 0.1 else f"{1e3 * seconds:.2g} ms"
