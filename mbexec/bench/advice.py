@@ -30,7 +30,8 @@ def recommended(found: Bench) -> Case | None:
 
 
 def _total(found: Bench, case: Case) -> float:
-    return case.start + found.expected(case)
+    """Nothing starts sooner than serial, whatever the noise."""
+    return max(case.start, found.serial.start) + found.expected(case)
 
 
 def advice(found: Bench) -> str:

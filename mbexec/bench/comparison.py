@@ -23,8 +23,8 @@ from mbexec.bench.launching import ask
 from mbexec.bench.sampling import Strata
 from mbexec.core import engine
 from mbexec.core.config import near
-from mbexec.core.errors import PluginNotFoundError
-from mbexec.core.manager import find_plugin, host, installed_plugins
+from mbexec.core.errors import ConfigError, PluginNotFoundError
+from mbexec.core.manager import find_plugin, installed_plugins
 from mbexec.core.prepare import prepared
 from mbexec.core.resources import granted_cores
 from mbexec.validation.agreement import Numbers, difference_between
@@ -37,7 +37,6 @@ __all__ = ["bench"]
 
 _SERIAL = "serial"
 _REPEATS = 2  # serial runs that tell whether its bits are the same each time
-_REASONS = ("refused", "problem")
 _NOISE = 10  # three runs show less than what may differ
 _BUDGET = 20.0  # s that a serial run may take if nothing is said about samples
 
@@ -86,7 +85,7 @@ def bench(
         _check_name(name, executors)
     spec, config = engine.read_job(job, _plain(given, _SERIAL, 1))
     names = list(dict.fromkeys([_SERIAL, *(executors or _installed())]))
-    _check_roles(names, config)
+    _check_roles(names)
     numbers = list(dict.fromkeys(workers)) or _powers(config)
     _warn_of_workers(max(numbers), config)
     with prepared(spec, config) as ready:
@@ -109,11 +108,12 @@ def _installed() -> list[str]:
     return [plugin.name for plugin in installed_plugins() if "executor" in plugin.roles and not plugin.error]
 
 
-def _check_roles(names: Sequence[str], config: RunConfig) -> None:
-    """Say of a plugin that is no executor what a run says of it."""
+def _check_roles(names: Sequence[str]) -> None:
     for plugin in installed_plugins():
         if plugin.name in names and not plugin.error and "executor" not in plugin.roles:
-            host([(plugin.name, "executor")], config)
+            raise ConfigError(
+                f"The plugin {plugin.name!r} is no executor. Installed executors: {', '.join(_installed())}."
+            )
 
 
 def _plain(settings: Mapping[str, Any], executor: str, workers: int) -> dict[str, Any]:
@@ -154,15 +154,18 @@ def _program(plan: Plan) -> str:
 
 
 def _cases(names: Sequence[str], numbers: Sequence[int]) -> list[Case]:
-    """Each executor with each number of workers that it can use."""
-    found: list[tuple[str, int]] = []
+    """Each executor with each number of workers that it can use; of one that is not installed, how to install it."""
+    found: dict[tuple[str, int], Case] = {}
     for name in names:
+        most, refused = max(numbers), None
         try:
-            most = getattr(find_plugin(name, "executor"), "max_workers", max(numbers))
-        except PluginNotFoundError:
-            most = max(numbers)
-        found += [(name, min(number, most)) for number in numbers]
-    return [Case(*each) for each in dict.fromkeys(found)]
+            most = getattr(find_plugin(name, "executor"), "max_workers", most)
+        except PluginNotFoundError as error:
+            refused = str(error)
+        for number in numbers:
+            workers = min(number, most)
+            found[name, workers] = Case(name, workers, refused=refused)
+    return list(found.values())
 
 
 @define(eq=False)
@@ -219,8 +222,8 @@ class _Trial:
         if answer is None:
             return
         if "runs" not in answer:
-            refused, problem = (f"{case.name}: {answer[why]}" if why in answer else None for why in _REASONS)
-            self._put(place, attrs.evolve(case, refused=refused, problem=problem))
+            problem = f"{case.name}: {answer['problem']}" if "problem" in answer else None
+            self._put(place, attrs.evolve(case, refused=answer.get("refused"), problem=problem))
             return
         given = [{name: np.asarray(value) for name, value in one.items()} for one in answer["numbers"]]
         if place == 0:

@@ -183,8 +183,8 @@ class Bench:
         return [case.problem for case in self.cases if case.problem]
 
     def speedup(self, case: Case) -> float:
-        """Serial's wall time over this one's."""
-        return self.serial.wall / case.wall
+        """Serial's wall time over this one's; of a sample, that of the whole job, as predicted."""
+        return self.expected(self.serial) / self.expected(case)
 
     def efficiency(self, case: Case) -> float:
         """Speedup per worker."""

@@ -94,7 +94,7 @@ def _known(number: str) -> str:
 
 def _agreement(case: Case) -> str:
     if case.refused:
-        return "refused"
+        return "does not run"
     if not case.runs:
         return "failed" if case.problem else "-"
     if case.problem:
@@ -107,9 +107,9 @@ def _agreement(case: Case) -> str:
 def line(found: Bench, case: Case) -> str:
     """What has just been measured."""
     if case.refused or case.problem:
-        return f"{case.executor:12} {case.workers:3} {'refused' if case.refused else 'failed'}"
+        return f"{case.executor:12} {case.workers:3} {_agreement(case)}"
     walls = f"{case.runs[-1].report.wall_time:10.3f} s, start {case.start:.2f} s"
-    speed = f", {found.serial.wall / case.wall:.2f} times serial" if case is not found.serial else ""
+    speed = f", {found.speedup(case):.2f} times serial" if case is not found.serial else ""
     return f"{case.executor:12} {case.workers:3} {walls}{speed}"
 
 
@@ -124,8 +124,8 @@ def notes(found: Bench) -> list[str]:
     if found.broken_off:
         told.append("It was interrupted: some runs are missing.")
     for case in found.cases:
-        if case.refused:
-            told.append(f"Refused: {case.refused}")
+        if case.refused and case.refused not in " ".join(told):
+            told.append(f"{case.executor} does not run this job: {case.refused}")
         elif case.differing[0] and not case.problem:
             told.append(
                 f"{case.name} differs from serial by {case.difference:.1e}, repeated serial runs by {found.spread:.1e}."

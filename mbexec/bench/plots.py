@@ -31,7 +31,6 @@ def speed_figure(found: Bench) -> Figure:
     """See :func:`speed_plot`."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, NullLocator
 
     with matplotlib.rc_context(STEADY):
         figure = Figure(figsize=(9.5, 3.9), layout="constrained", facecolor="white")
@@ -44,12 +43,9 @@ def speed_figure(found: Bench) -> Figure:
         _draw_limits(right, found)
     ticks = sorted({case.workers for case in found.cases})
     for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_locator(FixedLocator(ticks))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlim(ticks[0] / 1.15, ticks[-1] * 1.15)
-        axes.set_ylim(bottom=0)
+        axes.set_xticks(ticks)
+        axes.set_xlim(0, ticks[-1] + 0.5)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.set_xlabel("workers")
         _plain(axes)
     left.set_ylabel("wall time / s" if found.sample is None else "wall time of the whole job, predicted / s")
@@ -68,15 +64,13 @@ def _by_executor(found: Bench) -> dict[str, list[Case]]:
 
 
 def _draw_limits(axes: Axes, found: Bench) -> None:
-    """As many times as there are workers; and what the longest fragment leaves of that."""
+    """As many times as there are workers; and what the longest fragment leaves of that, where it leaves less."""
     most = max(case.workers for case in found.cases)
-    workers = [1 + (most - 1) * step / 100 for step in range(101)]
-    axes.plot(workers, workers, color="0.6", linewidth=1, linestyle="--", label="ideal", zorder=1)
+    axes.plot([0, most], [0, most], color="0.6", linewidth=1, linestyle="--", label="ideal", zorder=1)
     alone, path = (found.serial.of_report(name) for name in ("serial_time", "critical_path"))
-    if alone > 0 and path > 0:
-        bound = [min(number, alone / path) for number in workers]
-        label = "bound by the longest\nfragment"
-        axes.plot(workers, bound, color="0.3", linewidth=1, linestyle=":", label=label, zorder=1)
+    if found.sample is None and alone < most * path:
+        label = "bound by the\nlongest fragment"
+        axes.axhline(alone / path, color="0.3", linewidth=1, linestyle=":", label=label, zorder=1)
 
 
 def time_figure(found: Bench) -> Figure:
