@@ -17,6 +17,7 @@ from mbexec.cli.common import (
     DONE,
     FAILED,
     check_output,
+    check_page,
     check_stop,
     settings_option,
     terminal,
@@ -109,15 +110,9 @@ def bench(
     """
     from mbexec.bench import bench as compared
     from mbexec.bench import page
-    from mbexec.validation import plots
 
     if output is not None:
-        if output.suffix != ".md":
-            raise click.BadParameter(
-                f"{str(output)!r} is no name of a page in Markdown; end it with .md.", param_hint="--output"
-            )
-        check_output(output)
-        plots.check_library()
+        check_page(output)
     if data is not None:
         check_output(data, "--json")
     stop = threading.Event()

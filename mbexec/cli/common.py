@@ -26,6 +26,7 @@ __all__ = [
     "FAILED",
     "all_settings",
     "check_output",
+    "check_page",
     "check_stop",
     "defaults",
     "job_options",
@@ -142,6 +143,17 @@ def check_output(path: Path, hint: str = "--output") -> None:
     else:
         return
     raise click.BadParameter(problem, param_hint=hint)
+
+
+def check_page(path: Path) -> None:
+    """The same of a page of Markdown with plots; and whether there is what draws them."""
+    from mbexec.validation import plots
+
+    if path.suffix != ".md":
+        problem = f"{str(path)!r} is no name of a page in Markdown; end it with .md."
+        raise click.BadParameter(problem, param_hint="--output")
+    check_output(path)
+    plots.check_library()
 
 
 def spare_inputs(path: Path, job: Path, config: RunConfig) -> None:
