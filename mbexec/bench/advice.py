@@ -39,10 +39,8 @@ def advice(found: Bench) -> str:
     case = recommended(found)
     if case is None:
         return "No recommendation: the job did not run on serial."
-    if case is found.serial:
-        return _enough(found)
-    told = [f"Take {case.name}: {found.speedup(case):.1f} times as fast as serial."]
-    return " ".join([*told, *_others(found, case), *_limits(found, case)])
+    told = [_enough(found)] if case is found.serial else [*_fast(found, case), *_limits(found, case)]
+    return " ".join([*told, *(["But the machine was busy: measure again when it is not."] if found.busy else [])])
 
 
 def _enough(found: Bench) -> str:
@@ -68,9 +66,9 @@ def _enough(found: Bench) -> str:
     )
 
 
-def _others(found: Bench, best: Case) -> list[str]:
-    """Why it is not an executor that runs fragments in one process."""
-    told = []
+def _fast(found: Bench, best: Case) -> list[str]:
+    """How fast it is, and why it is not an executor that runs fragments in one process."""
+    told = [f"Take {best.name}: {found.speedup(best):.1f} times as fast as serial."]
     waits = max(best.of_report("contention"), 1.0)
     for case in _beside(found, best):
         if case.of_report("contention") > _WAITS * waits and found.speedup(case) < _CLOSE * found.speedup(best):

@@ -90,7 +90,8 @@ def bench(
     _warn_of_workers(max(numbers), config)
     with prepared(spec, config) as ready:
         plan, program = ready.plan, _program(ready.plan)
-    trial.found = Bench(str(job), program, len(plan), (), load=os.getloadavg()[0])
+    cores = granted_cores(os.environ).amount
+    trial.found = Bench(str(job), program, len(plan), (), load=os.getloadavg()[0], cores=cores)
     trial.settings = _shared(given, config, max(numbers))
     trial.found = attrs.evolve(trial.found, cases=tuple(_cases(names, numbers)), sample=trial.sample(plan, sample))
     trial.run(repeat)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench", "Case", "Measured", "Sample"]
 
+_BUSY = 0.5  # of the cores
+
 
 @frozen(eq=False)
 class Sample:
@@ -157,8 +159,9 @@ class Bench:
         None if all of the fragments ran.
     spread
         The greatest difference between repeated serial runs; None if there was no need to know.
-    load
-        How many processes wanted to run before this began, on average over a minute.
+    load, cores
+        How many processes wanted to run before this began, on average over a minute; and how many cores there are for
+        this one.
     broken_off
         Whether it was told to stop before its end.
     """
@@ -170,12 +173,18 @@ class Bench:
     sample: Sample | None = None
     spread: float | None = None
     load: float = 0.0
+    cores: float = math.inf
     broken_off: bool = False
 
     @property
     def serial(self) -> Case:
         """What the others are compared with."""
         return self.cases[0]
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine had so much else to do that times mean little."""
+        return self.load > _BUSY * self.cores
 
     @property
     def problems(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from urllib.parse import quote
 from mbexec.bench.advice import advice, recommended
 from mbexec.bench.findings import Bench, Case
 from mbexec.bench.plots import speed_plot, time_plot
-from mbexec.core.resources import granted_cores
 from mbexec.validation.sheets import Sheet, machine, markdown
 
 __all__ = ["as_dict", "files", "line", "notes", "sheet", "verdict"]
@@ -22,7 +20,6 @@ _COLUMNS = (
     "start / s", "idle / s", "parent / MiB", "worker / MiB", "moved / MiB",
 )  # fmt: skip
 _MIB = 2**20
-_BUSY = 0.5  # of the cores
 _UNSTEADY = 1.25  # the slowest run against the fastest
 _MORE = 1.15  # times the number of workers: faster than that is no executor
 _HOW = """\
@@ -116,11 +113,9 @@ def line(found: Bench, case: Case) -> str:
 def notes(found: Bench) -> list[str]:
     """What the table has no room for: the sample, refusals, noise and load."""
     told = _of_sample(found)
-    cores = granted_cores(os.environ).amount
-    if found.load > _BUSY * cores:
-        told.append(
-            f"The load average was {found.load:.1f} on {cores:.0f} cores before the first run: times mean little."
-        )
+    if found.busy:
+        load = f"{found.load:.1f} on {found.cores:.0f} cores"
+        told.append(f"The load average was {load} before the first run: times mean little.")
     if found.broken_off:
         told.append("It was interrupted: some runs are missing.")
     for case in found.cases:
