@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import threading
+from pathlib import Path
 from xml.etree import ElementTree
 
 import attrs
@@ -408,6 +409,27 @@ def test_differences_are_held_against_serial_s_own(spread, wrong):
 # What people see
 
 
+@pytest.mark.sources
+def test_the_docs_explain_every_column():
+    """In the table's order; and the table that is shown has them."""
+    text = (Path(__file__).parents[1] / "docs/bench.md").read_text(encoding="utf-8")
+    explained = [cells[0] for cells in re.findall(r"^\| ([a-z ]+) \| (.*) \|$", text, re.M)]
+    columns = [column.partition(" / ")[0] for column in page.sheet(sampled()).columns]
+    assert sorted(explained[1:]) == sorted({*columns} - {"executor", "workers"})
+    (shown,) = re.findall(r"^```console illustration\n(.*?)^```$", text, re.M | re.S)
+    words = " ".join(page.sheet(made()).columns).split()
+    assert sorted(shown.partition("──")[0].splitlines()[-1].split() + shown.splitlines()[2].split()) == sorted(words)
+
+
+def test_a_bench_of_which_nothing_ran_can_be_shown(tmp_path):
+    """It was interrupted at once."""
+    found = Bench("job.toml", "p", 10, (Case("serial", 1), Case("threads", 2)), broken_off=True)
+    assert page.verdict(found) == "Nothing ran to its end."
+    assert {cell for group in page.sheet(found).groups for row in group for cell in row[3:]} == {"-"}
+    assert len(page.files(found, tmp_path / "page.md")) == 3
+    assert [one["wall_time"] for one in page.as_dict(found)["cases"]] == [None, None]
+
+
 def test_the_table():
     """A row for each case, a dash where nothing was measured."""
     ran = case("loky", 2, 5.0, 9.5, alone=5.0, start=2.5, bytes_moved=(2**20, 2**19))
@@ -436,13 +458,18 @@ def test_noise_is_told():
     assert page.notes(made(load=1.9, cores=4)) == []
 
 
-def test_a_page_of_a_sample_says_so(tmp_path):
-    """What stood for what, and what was left out."""
+def sampled():
+    """A bench of nine fragments that stand for a hundred, ten of which are too large."""
     strata = Strata(np.array([0] * 90 + [1] * 10), np.array([0, 0]), np.array([1.0, 8.0]))
     runs = (Measured(measured("serial", 1, 1.0, 0.9, executed=9), {0: (9, 0.9)}),)
-    found = Bench(
+    return Bench(
         "big.toml", "p", 100, (Case("serial", 1, runs, 1.0, 0.0),), Sample(np.arange(9), strata, frozenset([1]))
     )
+
+
+def test_a_page_of_a_sample_says_so(tmp_path):
+    """What stood for what, and what was left out."""
+    found = sampled()
     text = next(iter(page.files(found, tmp_path / "page.md").values()))
     assert "10 of the largest fragments are not in it, since each takes too long" in text
     assert "| whole job / s |" in text

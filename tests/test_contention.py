@@ -1,7 +1,7 @@
 """Speedup of loads that are real: of workers that share a core, that wait, and that run one after the other.
 
-Each fragment takes a known amount of processor time, or of sleep, so the true speedup of a run follows from its wall time
-alone, whatever else the machine has to do meanwhile.
+Each fragment takes a known amount of processor time, or of sleep, so the true speedup of a run follows from its wall
+time alone, whatever else the machine has to do meanwhile.
 """
 
 import json
@@ -116,7 +116,8 @@ def test_serial_is_no_faster_than_itself(on_one_core, program):
 
 def test_workers_that_wait_gain_all(measured):
     """Nobody waits for another who sleeps."""
-    (report,) = measured(sorted(os.sched_getaffinity(0)), [("sleeps", "threads", 4)]).values()
-    assert 3 < report["speedup"] <= 4
+    twice = [("sleeps", "threads", 4)] * 2  # what is imported the first time, they do wait for
+    (report,) = measured(sorted(os.sched_getaffinity(0)), twice).values()
+    assert 3 < report["speedup"] <= 4.01
     assert report["contention"] == pytest.approx(1, abs=0.1)
     assert report["serial_time"] == pytest.approx(FRAGMENTS * 3 * SECONDS, rel=0.15)

@@ -252,7 +252,8 @@ class _Trial:
         if not wrong:
             return
         for _ in range(_REPEATS if len(self.found.serial.runs) <= _REPEATS else 0):
-            self._measure(0)
+            if not self.stop.is_set():
+                self._measure(0)
         spread = max(difference_between(one, other)[1] for one in self._expected for other in self._expected)
         self.found = attrs.evolve(self.found, spread=spread)
         cases = [_judged(case, spread) for case in self.found.cases]

@@ -48,10 +48,16 @@ def ask(job: Path, settings: Mapping[str, Any], stop: threading.Event, **wanted:
         request["launched"] = time.time()
         (place / "request.json").write_text(json.dumps(request), encoding="utf-8")
         path = json.dumps([entry or os.getcwd() for entry in sys.path])
-        with (place / "said").open("wb") as said:
-            call = [sys.executable, "-c", _CODE, folder, path]
-            with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=said, stderr=said) as process:
+        call = [sys.executable, "-c", _CODE, folder, path]
+        try:
+            with (
+                (place / "said").open("wb") as said,
+                subprocess.Popen(call, stdin=subprocess.PIPE, stdout=said, stderr=said) as process,
+            ):
                 _wait(process, stop)
+        except RuntimeError:  # a command that is being stopped starts no process
+            if not stop.is_set():
+                raise
         if stop.is_set():
             return None
         try:

@@ -157,7 +157,7 @@ def verdict(found: Bench) -> str:
         return f"{len(problems)} thing{'s are' if len(problems) > 1 else ' is'} wrong."
     ran = [case for case in found.cases if case.runs]
     if len(ran) < 2:
-        return "Nothing ran beside serial."
+        return "Nothing ran beside serial." if ran else "Nothing ran to its end."
     same = not any(case.differing[0] for case in ran)
     return f"All {len(ran)} results {'are the same to the last bit' if same else 'agree as well as serial repeats'}."
 

@@ -102,9 +102,10 @@ def bench(
     output: Path | None,
     data: Path | None,
 ) -> None:
-    """Run a job on several executors and say which is best for it here.
+    """Find out which executor is best for a job here.
 
-    Each measurement runs in an interpreter of its own, and without a store; results are compared to the last bit.
+    The job runs on each, with different numbers of workers; each time in an interpreter of its own, and without a
+    store. Results are compared to the last bit.
 
     Exit codes: 0 all results agree, 1 some do not, or fragments failed, 2 bad input, 130 interrupted.
     """
