@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mbexec.bench.findings import Bench, Case
 
 __all__ = ["advice", "recommended"]
 
 _CLOSE = 0.9  # of the best one's speed: nothing to choose between
 _GAIN = 1.1  # times serial's speed: worth the words
-_WAITS = 1.3  # times as long as alone
+_WAITS = 1.3  # times as long as on serial
 _NEAR = 1.15  # times the critical path
 
 
@@ -69,30 +67,25 @@ def _enough(found: Bench) -> str:
 def _fast(found: Bench, best: Case) -> list[str]:
     """How fast it is, and why it is not an executor that runs fragments in one process."""
     told = [f"Take {best.name}: {found.speedup(best):.1f} times as fast as serial."]
-    waits = max(best.of_report("contention"), 1.0)
-    for case in _beside(found, best):
-        if case.of_report("contention") > _WAITS * waits and found.speedup(case) < _CLOSE * found.speedup(best):
-            longer = f"{case.of_report('contention'):.1f} times as long as alone"
+    for case in found.cases:
+        waits = case.runs and found.stretch(case) > _WAITS * max(found.stretch(best), 1.0)
+        if case.workers == best.workers and waits and found.speedup(case) < _CLOSE * found.speedup(best):
             told.append(
-                f"{case.executor} is {found.speedup(case):.1f} times as fast as serial: fragments take {longer} there, "
-                "since they wait for each other in one process, as programs do that hold Python's lock."
+                f"{case.executor} is {found.speedup(case):.1f} times as fast: fragments take {found.stretch(case):.1f} "
+                "times as long there as on serial, since they wait for each other in one process, as programs do that "
+                "hold Python's lock."
             )
     return told
 
 
-def _beside(found: Bench, best: Case) -> Sequence[Case]:
-    return [case for case in found.cases if case.workers == best.workers and case is not best and case.runs]
-
-
 def _limits(found: Bench, case: Case) -> list[str]:
     """What keeps it from being faster."""
-    path, contention = found.serial.of_report("critical_path"), case.of_report("contention")
+    path = found.serial.of_report("critical_path")
     if found.sample is None and case.wall < _NEAR * path:
         return [f"More workers would gain nothing: the longest fragment alone takes {_time(path)}."]
-    if contention > _WAITS:
-        return [
-            f"Fragments took {contention:.1f} times as long as alone: they share processors, memory or Python's lock."
-        ]
+    if found.stretch(case) > _WAITS:
+        longer = f"{found.stretch(case):.1f} times as long there as on serial"
+        return [f"Fragments take {longer}: they share processors, memory or Python's lock."]
     return []
 
 

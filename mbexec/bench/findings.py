@@ -195,6 +195,10 @@ class Bench:
         """Serial's wall time over this one's; of a sample, that of the whole job, as predicted."""
         return self.expected(self.serial) / self.expected(case)
 
+    def stretch(self, case: Case) -> float:
+        """How many times longer a fragment took than on serial."""
+        return case.fragment / self.serial.fragment
+
     def efficiency(self, case: Case) -> float:
         """Speedup per worker."""
         return self.speedup(case) / case.workers

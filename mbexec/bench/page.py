@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,11 +14,11 @@ from mbexec.bench.findings import Bench, Case
 from mbexec.bench.plots import speed_plot, time_plot
 from mbexec.validation.sheets import Sheet, machine, markdown
 
-__all__ = ["as_dict", "files", "line", "notes", "sheet", "verdict"]
+__all__ = ["as_dict", "files", "line", "notes", "sheets", "verdict"]
 
-_COLUMNS = (
-    "executor", "agreement", "workers", "wall / s", "times serial", "efficiency", "contention", "beyond / ms",
-    "start / s", "idle / s", "parent / MiB", "worker / MiB", "moved / MiB",
+_TIMES = ("executor", "agreement", "workers", "wall / s", "times serial", "efficiency", "start / s")
+_COSTS = (
+    "executor", "workers", "contention", "beyond / ms", "idle / s", "parent / MiB", "worker / MiB", "moved / MiB",
 )  # fmt: skip
 _MIB = 2**20
 _UNSTEADY = 1.25  # the slowest run against the fastest
@@ -45,14 +46,14 @@ _SAMPLED = """\
 """
 
 
-def sheet(found: Bench) -> Sheet:
-    """The table: a row for each executor and number of workers."""
-    columns = _COLUMNS if found.sample is None else (*_COLUMNS, "whole job / s")
-    groups: dict[str, list[tuple[str, ...]]] = {}
-    for case in found.cases:
-        groups.setdefault(case.executor, []).append(_row(found, case))
+def sheets(found: Bench) -> list[Sheet]:
+    """The tables, each with a row for each executor and number of workers: how fast it is, and what that takes."""
+    times = _TIMES if found.sample is None else (*_TIMES, "whole job / s")
     title = f"{found.job}: {_ran(found)}, {found.program}"
-    return Sheet(title, columns, tuple(map(tuple, groups.values())), left=2)
+    return [
+        Sheet(title, times, _grouped([(case, _times(found, case)) for case in found.cases]), left=2),
+        Sheet("What that takes", _COSTS, _grouped([(case, _costs(case)) for case in found.cases])),
+    ]
 
 
 def _ran(found: Bench) -> str:
@@ -61,32 +62,36 @@ def _ran(found: Bench) -> str:
     return f"a sample of {len(found.sample.places):,} of {found.ntasks:,} fragment calculations"
 
 
-def _row(found: Bench, case: Case) -> tuple[str, ...]:
+def _grouped(rows: Sequence[tuple[Case, tuple[str, ...]]]) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Those of an executor together, with a dash for each number that is not there."""
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    for case, row in rows:
+        groups.setdefault(case.executor, []).append(tuple("-" if "nan" in cell else cell for cell in row))
+    return tuple(tuple((executor, *row) for row in group) for executor, group in groups.items())
+
+
+def _times(found: Bench, case: Case) -> tuple[str, ...]:
+    whole = () if found.sample is None else (_number(found.expected(case)),)
+    speed = (f"{found.speedup(case):.2f}", f"{100 * found.efficiency(case):.0f} %")
+    return _agreement(case), str(case.workers), _number(case.wall), *speed, f"{case.start:.2f}", *whole
+
+
+def _costs(case: Case) -> tuple[str, ...]:
     moved = case.best.report.bytes_moved if case.best else None
-    numbers = [
-        _number(case.wall),
-        f"{found.speedup(case):.2f}",
-        f"{found.efficiency(case):.0%}" if case.runs else "nan",
+    return (
+        str(case.workers),
         f"{case.of_report('contention'):.2f}",
         _number(1e3 * case.beyond),
-        f"{case.start:.2f}",
         _number(case.of_report("idle")),
         f"{case.of_report('memory') / _MIB:.0f}",
         f"{case.of_report('worker_memory') / _MIB:.0f}",
         f"{sum(moved) / _MIB:.2g}" if moved else "nan",
-    ]
-    if found.sample is not None:
-        numbers.append(_number(found.expected(case)))
-    return case.executor, _agreement(case), str(case.workers), *map(_known, numbers)
+    )
 
 
 def _number(value: float) -> str:
     """With three digits that count."""
     return f"{value:.{max(0, min(3, 2 - math.floor(math.log10(value))))}f}" if value > 0 else f"{value:.0f}"
-
-
-def _known(number: str) -> str:
-    return "-" if "nan" in number else number
 
 
 def _agreement(case: Case) -> str:
@@ -118,6 +123,10 @@ def notes(found: Bench) -> list[str]:
         told.append(f"The load average was {load} before the first run: times mean little.")
     if found.broken_off:
         told.append("It was interrupted: some runs are missing.")
+    worst = max(found.cases, key=lambda case: case.slowest / case.wall if case.runs else 0.0)
+    if worst.slowest > _UNSTEADY * worst.wall:
+        took = f"from {_number(worst.wall)} to {_number(worst.slowest)} s"
+        told.append(f"Runs of {worst.name} took {took}: other work disturbed them.")
     for case in found.cases:
         if case.refused and case.refused not in " ".join(told):
             told.append(f"{case.executor} does not run this job: {case.refused}")
@@ -125,9 +134,6 @@ def notes(found: Bench) -> list[str]:
             told.append(
                 f"{case.name} differs from serial by {case.difference:.1e}, repeated serial runs by {found.spread:.1e}."
             )
-        if case.slowest > _UNSTEADY * case.wall:
-            took = f"from {_number(case.wall)} to {_number(case.slowest)} s"
-            told.append(f"Runs of {case.name} took {took}: other work disturbed them.")
         if found.speedup(case) > _MORE * case.workers:
             told.append(
                 f"{case.name} is {found.speedup(case):.1f} times as fast as serial: other work disturbed the times."
@@ -217,11 +223,15 @@ def files(found: Bench, path: Path) -> dict[Path, str]:
 
 
 def _page(found: Bench, speed: str, spent: str) -> str:
-    table = sheet(found)
+    times, costs = sheets(found)
     made = f"{machine()}; {time.strftime('%Y-%m-%d')}. Written by `mbexec bench`."
     parts = [f"# {found.job} on each executor", made, f"**{advice(found)}** {verdict(found)}"]
     parts += ["\n".join(f"- {told}" for told in lines) for lines in (found.problems, notes(found)) if lines]
-    parts += [f"## Runs\n\n{_ran(found).capitalize()}: {found.program}.", markdown(table)]
-    parts += [f"![Wall time and speedup by workers]({speed})", f"![What workers spent their time on]({spent})"]
+    parts += [
+        f"## Runs\n\n{_ran(found).capitalize()}: {found.program}.",
+        markdown(times),
+        f"![Wall time and speedup by workers]({speed})",
+    ]
+    parts += ["## What that takes", markdown(costs), f"![What workers spent their time on]({spent})"]
     parts += [(_HOW + (_SAMPLED if found.sample is not None else "")).strip()]
     return "\n\n".join(parts) + "\n"

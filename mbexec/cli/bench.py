@@ -136,8 +136,8 @@ def _show(found: Bench, console: Console) -> None:
     from mbexec import tables
     from mbexec.bench import advice, page
 
-    sheet = page.sheet(found)
-    console.print(tables.sheet(sheet.title, sheet.columns, sheet.groups, sheet.left))
+    for sheet in page.sheets(found):
+        console.print(tables.sheet(sheet.title, sheet.columns, sheet.groups, sheet.left))
     for note in page.notes(found):
         console.print(note, highlight=False, markup=False)
     console.print(page.verdict(found), highlight=False, markup=False)

@@ -150,8 +150,9 @@ def check_page(path: Path) -> None:
     from mbexec.validation import plots
 
     if path.suffix != ".md":
-        problem = f"{str(path)!r} is no name of a page in Markdown; end it with .md."
-        raise click.BadParameter(problem, param_hint="--output")
+        raise click.BadParameter(
+            f"{str(path)!r} is no name of a page in Markdown; end it with .md.", param_hint="--output"
+        )
     check_output(path)
     plots.check_library()
 
