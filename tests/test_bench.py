@@ -77,11 +77,11 @@ def job(tmp_path):
 def test_a_job_on_executors(job, tmp_path):
     """Each in an interpreter of its own, with the same bits and no store; a page, its plots, and all figures."""
     path, data = tmp_path / "found.md", tmp_path / "found.json"
-    words = ["--executors", "threads,loky", "-w", "1,2", "--repeat", 1, "--sample", "all"]
+    words = ["--executors", "threads,loky", "-w", 2, "--repeat", 1, "--sample", "all"]
     done = mbexec_("bench", job(), *words, "-o", path, "--json", data, "--set", "run.store=kept.store")
     assert done.exit_code == DONE, done.stderr
     found = json.loads(data.read_text())
-    cases = [("serial", 1), ("threads", 1), ("threads", 2), ("loky", 1), ("loky", 2)]
+    cases = [("serial", 1), ("threads", 2), ("loky", 2)]
     assert [(case["executor"], case["workers"]) for case in found["cases"]] == cases
     for case in found["cases"]:
         assert (case["difference"], case["differing"], case["refused"], case["problem"]) == (0.0, 0, None, None)
@@ -93,8 +93,8 @@ def test_a_job_on_executors(job, tmp_path):
         assert (case["runs"][0]["bytes_moved"] is not None) == (case["executor"] == "loky")
     assert found["advice"].startswith("Take ")
     assert not list(tmp_path.glob("*.store"))
-    assert found["advice"] in " ".join(done.stdout.split("\n"))
-    assert "All 5 results are the same to the last bit." in done.stdout
+    assert found["advice"] in " ".join(done.stdout.split())
+    assert "All 3 results are the same to the last bit." in done.stdout
     assert re.findall(r"^(\w+) +(\d) +[\d.]+ s, start", done.stderr, re.M) == [(name, str(n)) for name, n in cases]
     assert found["advice"] in path.read_text()
     for image in re.findall(r"!\[.+\]\((.+)\)", path.read_text()):
@@ -343,8 +343,8 @@ def test_numbers_of_a_case():
 
 
 LOCKED = (
-    "Take loky with 2 workers: 1.9 times as fast as serial. threads is 1.1 times as fast: fragments take 1.9 times as long "
-    "there as on serial, since they wait for each other in one process, as programs do that hold Python's lock."
+    "Take loky with 2 workers: 1.9 times as fast as serial. threads is 1.1 times as fast: fragments take 1.9 times as "
+    "long there as on serial, since they wait for each other in one process, as programs do that hold Python's lock."
 )
 STARTS_SLOWLY = (
     "Take serial: loky with 2 workers is 1.7 times as fast once it runs, which saves 4 s of this job, but it takes 7 s "

@@ -138,6 +138,7 @@ def _show(found: Bench, console: Console) -> None:
 
     for sheet in page.sheets(found):
         console.print(tables.sheet(sheet.title, sheet.columns, sheet.groups, sheet.left))
+        console.print()
     for note in page.notes(found):
         console.print(note, highlight=False, markup=False)
     console.print(page.verdict(found), highlight=False, markup=False)
