@@ -59,18 +59,8 @@ def lowest(session: nox.Session) -> None:
     declared = {line for path in [ROOT, *CONTRIBS] for line in _dependencies(path) if not line.startswith("mbexec")}
     pins = sorted(line.split(",")[0].replace(">=", "==") for line in declared)
     session.install(*EDITABLE, *pins)
-<<<<<<< HEAD
-    session.run(
-        "pytest",
-        *TWO,
-        "-m",
-        "not packaging and not nightly and not qc and not browser and not current",
-        *session.posargs,
-    )
-=======
     choice = "not packaging and not nightly and not qc and not browser and not current"
     session.run("pytest", *TWO, "-m", choice, *session.posargs)
->>>>>>> a6ef8db (Charts of times: numbers in corners are clear of each other)
 
 
 def _dependencies(path: Path) -> list[str]:
@@ -99,10 +89,4 @@ def nightly(session: nox.Session) -> None:
     session.run("pytest", "-q", "-m", "nightly", "--timeout", "3600", *session.posargs)
     choice = "not packaging and not nightly and not qc and not browser"
     for _ in range(5):
-<<<<<<< HEAD
-        session.run(
-            "pytest", "-q", *TWO, "-m", "not packaging and not nightly and not qc and not browser", *session.posargs
-        )
-=======
         session.run("pytest", "-q", *TWO, "-m", choice, *session.posargs)
->>>>>>> a6ef8db (Charts of times: numbers in corners are clear of each other)

@@ -27,10 +27,12 @@ from mbexec.validation import (
     comparison,
     page,
     plots,
+    sheets,
     standard_systems,
     systems,
     validate,
 )
+from mbexec.validation.agreement import difference_between
 from tests.executors import Serial
 from tests.systems import WATER_TRIMER
 from tests.test_cli import BAD_INPUT, COMMAND, DONE, FAILED, mbexec_
@@ -238,13 +240,12 @@ def test_one_bit_is_found(install, executor, number, monkeypatch):
 
 def test_a_missing_number_is_found():
     """However equal the rest is."""
-    _difference = comparison._difference
     one = {"a": np.ones(3), "b": np.ones(2)}
-    assert _difference(one, {"a": np.ones(3)}) == ("b", math.inf, 1)
-    assert _difference({"a": np.ones(3)}, one) == ("b", math.inf, 1)
-    assert _difference({"a": np.ones(3)}, {"a": np.ones(2)}) == ("a", math.inf, 1)
-    assert _difference({"a": np.zeros(1)}, {"a": -np.zeros(1)}) == ("a", 0.0, 1)
-    assert _difference(one, one) == ("", 0.0, 0)
+    assert difference_between(one, {"a": np.ones(3)}) == ("b", math.inf, 1)
+    assert difference_between({"a": np.ones(3)}, one) == ("b", math.inf, 1)
+    assert difference_between({"a": np.ones(3)}, {"a": np.ones(2)}) == ("a", math.inf, 1)
+    assert difference_between({"a": np.zeros(1)}, {"a": -np.zeros(1)}) == ("a", 0.0, 1)
+    assert difference_between(one, one) == ("", 0.0, 0)
 
 
 def test_failed_fragments_are_found(install):
@@ -541,8 +542,8 @@ def test_a_page_with_any_name_has_its_plots(made, tmp_path):
 
 def test_cells_cannot_break_a_table():
     """A bar in a cell is no bar of the table."""
-    sheet = page.Sheet("t", ("a", "b"), ((("x | y", "1"),),))
-    assert page._markdown(sheet) == "| a | b |\n| --- | --: |\n| x \\| y | 1 |"
+    sheet = sheets.Sheet("t", ("a", "b"), ((("x | y", "1"),),))
+    assert sheets.markdown(sheet) == "| a | b |\n| --- | --: |\n| x \\| y | 1 |"
 
 
 # The command

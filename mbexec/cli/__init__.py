@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.status import Status
 
 from mbexec import MbexecError, RunResult
+from mbexec.cli.bench import bench
 from mbexec.cli.checks import status, verify
 from mbexec.cli.common import (
     BAD_INPUT,
@@ -24,6 +25,7 @@ from mbexec.cli.common import (
     FAILED,
     all_settings,
     check_output,
+    check_page,
     check_stop,
     defaults,
     job_options,
@@ -225,15 +227,10 @@ def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int
     Exit codes: 0 everything agrees, 1 something does not, 2 bad input, 130 interrupted.
     """
     from mbexec import tables
-    from mbexec.validation import page, plots, standard_systems, validate
+    from mbexec.validation import page, standard_systems, validate
 
     if output is not None:
-        if output.suffix != ".md":
-            raise click.BadParameter(
-                f"{str(output)!r} is no name of a page in Markdown; end it with .md.", param_hint="--output"
-            )
-        check_output(output)
-        plots.check_library()
+        check_page(output)
     stop = threading.Event()
     with Console(stderr=True).status("") as status:
         tell = partial(_tell, stop, status)
@@ -261,6 +258,7 @@ def _tell(stop: threading.Event, status: Status, line: str) -> None:
         click.echo(line, err=True)
 
 
+main.add_command(bench)
 main.add_command(status)
 main.add_command(verify)
 main.add_command(store)

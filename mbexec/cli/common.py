@@ -28,12 +28,14 @@ __all__ = [
     "RECORD",
     "all_settings",
     "check_output",
+    "check_page",
     "check_stop",
     "defaults",
     "job_options",
     "record_file",
     "record_options",
     "recorded",
+    "settings_option",
     "spare",
     "spare_inputs",
     "store_file",
@@ -60,11 +62,20 @@ def _setting(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> d
     return settings
 
 
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=_setting,
+    metavar="KEY=VALUE",
+    help="A setting by its job-file key, such as task.ncores=2; repeat for more.",
+)
+
+
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the job and its settings."""
     for option in (
-        click.option("--set", "settings", multiple=True, callback=_setting, metavar="KEY=VALUE",
-                     help="A setting by its job-file key, such as task.ncores=2; repeat for more."),
+        settings_option,
         click.option("-w", "--workers", type=int, metavar="N", help="How many fragments may run at once."),
         click.option("-e", "--executor", metavar="NAME", help="The plugin that runs the fragments."),
         click.argument("job", type=click.Path(path_type=Path)),
@@ -175,6 +186,18 @@ def check_output(path: Path, hint: str = "--output") -> None:
     else:
         return
     raise click.BadParameter(problem, param_hint=hint)
+
+
+def check_page(path: Path) -> None:
+    """The same of a page of Markdown with plots; and whether there is what draws them."""
+    from mbexec.validation import plots
+
+    if path.suffix != ".md":
+        raise click.BadParameter(
+            f"{str(path)!r} is no name of a page in Markdown; end it with .md.", param_hint="--output"
+        )
+    check_output(path)
+    plots.check_library()
 
 
 def spare_inputs(output: Path | None, job: Path, config: RunConfig) -> None:

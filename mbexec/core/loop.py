@@ -79,15 +79,23 @@ class Run:
         """Submit everything and merge what comes: the result, what it cost, and the energy of each task."""
         self._report(self._recorder.begin(self._stored.describe() if self._stored is not None else ""))
         result = self._merged()
-        executor = self.ready.manager.get_plugin(self.config.run.executor)
-        report = self._recorder.report(getattr(executor, "bytes_moved", None))
+        report = self._cost()
         self._report(RunDone(report, result))
         return result, report, self._energies
+
+    def _cost(self) -> RunReport:
+        executor = self.ready.manager.get_plugin(self.config.run.executor)
+        return self._recorder.report(getattr(executor, "bytes_moved", None))
 
     def computed(self, order: NDArray[np.int64]) -> Generator[TaskResult, None, None]:
         """Results of the tasks at these places of the plan, merged by nobody; none is run again."""
         yield from self._run(order, self.ready.work, again=True)
         yield from (result for result, _ in self._again.values())
+
+    def sampled(self, order: NDArray[np.int64]) -> tuple[list[TaskResult], RunReport]:
+        """What `computed` gives, and what it cost."""
+        results = list(self.computed(order))
+        return results, self._cost()
 
     def _merged(self) -> ManyBodyResult | FailedOperation:
         from qcelemental.models.v2 import FailedOperation

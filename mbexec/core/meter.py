@@ -8,16 +8,36 @@ import resource
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Self
 
 from attrs import define, field
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "memory"]
 
 _BUSY = 0.01  # the share of its time that a thread computes, from which on it knows how long one waits for that
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
 _DELAY = re.compile(rb"\d+ (\d+)")  # ns that a thread was ready and waited for a processor
 _STALL = re.compile(rb"some .*total=(\d+)")  # us in which some process of this machine waited for one
+
+
+def _most(who: int = resource.RUSAGE_SELF) -> int:
+    return _UNIT * resource.getrusage(who).ru_maxrss
+
+
+_AT_FIRST = _most()  # may be what the process held that started this one: Linux passes that on
+
+
+def memory() -> int:
+    """The most that this process has held so far, bytes."""
+    most = _most()
+    if most > _AT_FIRST:
+        return most
+    try:
+        told = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        return most
+    return 1024 * int(told[1]) if told else most
 
 
 class _Counter:
@@ -135,8 +155,7 @@ class Meter:
             children = _Children.take()
         self.cpu_time = own + children + (0.0 if self._shared else others)
         self.lost = self._lost(own, others, children)
-        usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        self.peak_memory = _UNIT * max(usage.ru_maxrss for usage in usages)
+        self.peak_memory = max(memory(), _most(resource.RUSAGE_CHILDREN))
 
     def _lost(self, own: float, others: float, children: float) -> float:
         """`own`, `others`, `children`: processor time of this thread, of this process's others, of ended children."""

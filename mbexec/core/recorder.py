@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import socket
-import sys
 import time
 from array import array
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from mbexec.core.cost import costs
+from mbexec.core.meter import memory
 from mbexec.core.metrics import (
     FragmentDone,
     FragmentHeld,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["HERE", "Recorder"]
 
 HERE = socket.gethostname()
-_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
 
 
 @define(eq=False)
@@ -237,7 +235,7 @@ class Recorder:
             retried=self._retried,
             retry_time=self._retry_time,
             worker_memory=self._memory or None,
-            memory=_UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            memory=memory(),
             bytes_moved=bytes_moved,
             **times,
         )

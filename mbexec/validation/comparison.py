@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import numpy as np
 from attrs import define, field
 
 from mbexec.core import engine
 from mbexec.core.errors import ConfigError, MbexecError, ProgramError
 from mbexec.core.manager import find_plugin, host, installed_plugins
 from mbexec.core.messages import gist
+from mbexec.validation.agreement import Numbers, difference_between, failure_in, numbers_of
 from mbexec.validation.findings import Executor, Outcome, Tried, Validation
 from mbexec.validation.systems import Check, System, check_alone, check_together
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["validate"]
 
 _SERIAL = "serial"
-_Numbers = dict[str, Any]
 _CAPABILITIES = ("isolates_processes", "can_kill", "survives_worker_death")
 _TIMED, _MOST = 0.5, 5  # s of wall time, and runs: short ones are repeated, and the fastest one counts
 _REPEATS = 2  # further serial runs, where the bits of another executor are not serial's
@@ -128,7 +127,7 @@ class _Trial:
         if not runs:
             return Outcome(system, version, (first,))
         self.references[system] = runs[0]
-        expected = _numbers(runs[0])
+        expected = numbers_of(runs[0])
         tried = [self._compared(first, system, expected, runs[1:])]
         for name in self.executors:
             if name != _SERIAL:
@@ -151,7 +150,7 @@ class _Trial:
         fastest = min((found.report for found in runs), key=lambda report: report.wall_time)
         tried = Tried(executor, fastest, start.report.wall_time)
         if failed := [found for found in runs if not found.result.success]:
-            return attrs.evolve(tried, problem=f"{where}: {_failure(failed[0])}"), []
+            return attrs.evolve(tried, problem=f"{where}: {failure_in(failed[0])}"), []
         return tried, runs
 
     def _runs(self, system: System, executor: str) -> list[RunResult]:
@@ -165,9 +164,9 @@ class _Trial:
         spec, config = engine.read_job(system.job, {**self.settings, "run.executor": executor})
         return engine.execute(spec, attrs.evolve(config, run=attrs.evolve(config.run, store=None, reporters=())))
 
-    def _compared(self, tried: Tried, system: System, expected: _Numbers, runs: Sequence[RunResult]) -> Tried:
+    def _compared(self, tried: Tried, system: System, expected: Numbers, runs: Sequence[RunResult]) -> Tried:
         """With the run that differs most from what is expected."""
-        differences = [_difference(expected, _numbers(found)) for found in runs]
+        differences = [difference_between(expected, numbers_of(found)) for found in runs]
         first, difference, differing = max(differences, key=lambda each: (each[1], each[2]), default=("", 0.0, 0))
         tried = attrs.evolve(tried, difference=difference)
         if not differing:
@@ -183,41 +182,13 @@ class _Trial:
         problem = f"{system.name} on {tried.executor}: {told} {difference:.1e}; {repeats}."
         return attrs.evolve(tried, spread=spread, problem=problem)
 
-    def _spread(self, system: System, expected: _Numbers) -> float:
+    def _spread(self, system: System, expected: Numbers) -> float:
         self.tell(f"{system.name} on {_SERIAL} again, to see if it gives the same bits each time")
-        repeats = [_numbers(self._run(system, _SERIAL)) for _ in range(_REPEATS)]
-        return max(_difference(one, other)[1] for one in repeats for other in (expected, *repeats))
+        repeats = [numbers_of(self._run(system, _SERIAL)) for _ in range(_REPEATS)]
+        return max(difference_between(one, other)[1] for one in repeats for other in (expected, *repeats))
 
     def _checks(self, system: System) -> list[Check]:
         try:
             return list(check_alone(system, self.references[system]))
         except ProgramError as error:
             return [Check(system.name, f"the whole cluster, which fails ({gist(str(error))})", math.nan, 0.0)]
-
-
-def _failure(found: RunResult) -> str:
-    failed = found.result.error.extras["failed"]
-    first = f"{failed[0]['label']}: {gist(failed[0]['error_message'])}"
-    return f"{len(failed)} of {len(found.plan)} fragment calculations failed, the first of them {first}"
-
-
-def _numbers(found: RunResult) -> _Numbers:
-    """Every number of a result by what it is: of fragments, then of the cluster."""
-    energies = zip(found.plan, found.energies.tolist(), strict=True)
-    named: _Numbers = {f"the energy of {task.label}": energy for task, energy in energies}
-    for label, properties in (found.result.cluster_properties or {}).items():
-        named |= {f"{key} of {label}": value for key, value in properties.model_dump().items()}
-    named |= found.result.properties.model_dump()
-    return {name: np.asarray(value) for name, value in named.items() if not isinstance(value, str)}
-
-
-def _difference(expected: _Numbers, given: _Numbers) -> tuple[str, float, int]:
-    """The first number that differs, the greatest difference, how many differ; infinite where a number is missing."""
-    differing = {}
-    for name in dict.fromkeys([*expected, *given]):
-        one, other = expected.get(name), given.get(name)
-        if one is None or other is None or one.shape != other.shape:
-            differing[name] = math.inf
-        elif one.tobytes() != other.tobytes():
-            differing[name] = float(np.max(np.abs(one - other)))
-    return next(iter(differing), ""), max(differing.values(), default=0.0), len(differing)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import time
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
-
-from attrs import frozen
 
 from mbexec.core.resources import granted_cores
 from mbexec.validation.findings import Outcome, Tried, Validation
 from mbexec.validation.plots import cost_plot, speed_plot
+from mbexec.validation.sheets import Sheet, machine, markdown
 from mbexec.validation.systems import Check
 
-__all__ = ["Sheet", "files", "notes", "sheets", "verdict"]
+__all__ = ["files", "notes", "sheets", "verdict"]
 
 _ABLE = {
     "isolates_processes": "processes of its own",
@@ -40,28 +37,6 @@ half a second were repeated, at most five times, and the fastest counts.
 - `agreement`: every number of the result and of each fragment, compared with serial's. Where bits differ, serial runs
   twice more, and the difference may be ten times what those runs differ by.
 """
-
-
-@frozen
-class Sheet:
-    """A table of text.
-
-    Attributes
-    ----------
-    title
-        In a few words.
-    columns
-        Headings.
-    groups
-        Rows that belong together.
-    left
-        How many of the columns are text; the others are numbers.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    groups: tuple[tuple[tuple[str, ...], ...], ...]
-    left: int = 1
 
 
 def sheets(found: Validation) -> list[Sheet]:
@@ -192,7 +167,7 @@ def files(found: Validation, path: Path) -> dict[Path, str]:
 
 
 def _page(found: Validation, speed: str, cost: str) -> str:
-    executors, programs, runs, checks, fastest = map(_markdown, sheets(found))
+    executors, programs, runs, checks, fastest = map(markdown, sheets(found))
     parts = ["# Every executor, compared", _machine(found), f"**{verdict(found)}**"]
     parts += ["\n".join(f"- {line}" for line in lines) for lines in (found.problems, notes(found)) if lines]
     parts += ["## Fastest here", fastest, f"![How many times as fast as serial each executor is]({speed})"]
@@ -211,20 +186,5 @@ common must agree about it. Differences are in E_h, those of gradients in E_h/a0
 
 
 def _machine(found: Validation) -> str:
-    cores = granted_cores(os.environ)
     workers = max((tried.report.workers for o in found.outcomes for tried in o.tried if tried.report), default=1)
-    system = f"Python {platform.python_version()}, {platform.system()} on {platform.machine()}"
-    return (
-        f"mbexec {version('mbexec')}, {system}, {int(cores.amount)} cores ({cores.source}), at most {workers} at work; "
-        f"{time.strftime('%Y-%m-%d')}. Written by `mbexec validate`."
-    )
-
-
-def _markdown(sheet: Sheet) -> str:
-    rules = ["---"] * sheet.left + ["--:"] * (len(sheet.columns) - sheet.left)
-    rows = [row for group in sheet.groups for row in group]
-    return "\n".join(f"| {' | '.join(_escaped(row))} |" for row in [sheet.columns, rules, *rows])
-
-
-def _escaped(row: Sequence[str]) -> list[str]:
-    return [cell.replace("|", "\\|") for cell in row]
+    return f"{machine()}, at most {workers} at work; {time.strftime('%Y-%m-%d')}. Written by `mbexec validate`."

@@ -14,12 +14,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_library", "cost_figure", "cost_plot", "speed_figure", "speed_plot"]
+__all__ = [
+    "COLOURS",
+    "MARKS",
+    "STEADY",
+    "as_svg",
+    "check_library",
+    "cost_figure",
+    "cost_plot",
+    "speed_figure",
+    "speed_plot",
+]
 
 # Told apart by shape and by colour; these colours also by people who see few of them.
-_MARKS = "osD^vP*X"
-_COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_STEADY: Any = {"svg.hashsalt": "mbexec", "font.size": 10}
+MARKS = "osD^vP*X"
+COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+STEADY: Any = {"svg.hashsalt": "mbexec", "font.size": 10}
 
 
 def check_library() -> None:
@@ -41,12 +51,12 @@ def check_library() -> None:
 
 def speed_plot(found: Validation) -> str:
     """How many times as fast as serial each executor is, for each program; as SVG."""
-    return _svg(speed_figure(found))
+    return as_svg(speed_figure(found))
 
 
 def cost_plot(found: Validation) -> str:
     """The time of workers that each fragment takes beyond its program; as SVG."""
-    return _svg(cost_figure(found))
+    return as_svg(cost_figure(found))
 
 
 def speed_figure(found: Validation) -> Figure:
@@ -78,7 +88,7 @@ def _dots(found: Validation, value: Callable[[Outcome, Tried], float]) -> tuple[
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STEADY):
+    with matplotlib.rc_context(STEADY):
         figure = Figure(figsize=(7.5, 1.4 + 0.42 * len(found.outcomes)), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for place, executor in enumerate(found.executors):
@@ -88,8 +98,8 @@ def _dots(found: Validation, value: Callable[[Outcome, Tried], float]) -> tuple[
                 [x for x, _ in points],
                 [row + shift for _, row in points],
                 linestyle="none",
-                marker=_MARKS[place % len(_MARKS)],
-                color=_COLOURS[place % len(_COLOURS)],
+                marker=MARKS[place % len(MARKS)],
+                color=COLOURS[place % len(COLOURS)],
                 markersize=7,
                 label=executor.name,
             )
@@ -112,10 +122,11 @@ def _points(found: Validation, executor: str, value: Callable[[Outcome, Tried], 
     return points
 
 
-def _svg(figure: Any) -> str:
+def as_svg(figure: Any) -> str:
+    """The same text each time."""
     import matplotlib
 
     text = StringIO()
-    with matplotlib.rc_context(_STEADY):
+    with matplotlib.rc_context(STEADY):
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
