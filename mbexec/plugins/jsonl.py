@@ -1,0 +1,237 @@
+"""The reporter jsonl: what happens, as lines of JSON in a file that later runs go on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import numpy as np
+import structlog
+from attrs import define, field
+
+from mbexec import (
+    ConfigError,
+    FragmentDone,
+    FragmentStarted,
+    LevelDone,
+    MetricsEvent,
+    RunConfig,
+    RunDone,
+    RunStarted,
+    hookimpl,
+)
+
+__all__ = ["Jsonl", "begins_as_record"]
+
+_BEGIN = re.compile(rb'\s*\{"event":"\w+","run_id":"\w+"')
+_CUT = b'{"event":"run_started","run_id":"'  # what there is of it if the first line was cut off
+_LARGE = re.compile("gradient|hessian")
+_REST = 1.0  # seconds between attempts to write while that fails
+
+
+def begins_as_record(path: Path) -> bool:
+    """Whether a file is empty, or begins as the records do that are written here."""
+    with path.open("rb") as file:
+        begin = file.read(128)
+    return _begins(begin)
+
+
+def _begins(begin: bytes) -> bool:
+    return bool(_BEGIN.match(begin)) or _CUT.startswith(begin.strip())
+
+
+def _path(given: Any) -> Path:
+    if not isinstance(given, (str, Path)) or not str(given) or "\0" in str(given):
+        raise TypeError(f"path = {given!r:.80} must be the name of a file.")
+    return Path(given).absolute()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: numbers and arrays of NumPy's as they are, the rest in words."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return str(value)
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+
+
+@define(eq=False)
+class Jsonl:
+    """Appends a line for each event to a file, at once; a run is not held up if that fails.
+
+    Attributes
+    ----------
+    path
+        Of the file; made if it is not there.
+    """
+
+    path: Path = field(converter=_path)
+    _file: int | None = field(default=None, init=False)
+    _held: list[bytes] = field(factory=list, init=False)
+    _rest: float = field(default=0.0, init=False)
+    _troubled: bool = field(default=False, init=False)
+    _refused: bool = field(default=False, init=False)
+    _run_id: str = field(default="", init=False)
+
+    def __enter__(self) -> Self:
+        """Refuse a file that is something else; nothing is written before the run starts."""
+        if not self.path.parent.is_dir():
+            raise ConfigError(f"The record can't be {str(self.path)!r}: its folder does not exist.")
+        with suppress(OSError):  # it is not there, or will be told of when it is written
+            if not stat.S_ISREG(os.stat(self.path).st_mode) or not begins_as_record(self.path):
+                raise ConfigError(
+                    f"{self.path} is there and is no record of runs, so it is left as it is; give the record a file of "
+                    "its own, with --record PATH or plugin.jsonl.path."
+                )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what could not be written before."""
+        self._rest = 0.0
+        self._write()
+        if self._file is not None:
+            with suppress(OSError):
+                os.close(self._file)
+            self._file = None
+
+    @hookimpl
+    def report_metrics(self, event: MetricsEvent) -> None:
+        """Write a line."""
+        match event:
+            case FragmentDone():
+                self._add("fragment_done", _result(event))
+            case FragmentStarted():
+                task = event.task
+                self._add("fragment_started", {"time": event.time, "index": task.index, "label": task.label})
+            case RunStarted():
+                self._run_id = event.run_id
+                self._add("run_started", _start(event))
+            case LevelDone():
+                self._add("level_done", attrs.asdict(event.level))
+            case RunDone():
+                self._add("run_done", {"report": event.report.as_dict(), "result": _outcome(event.result)})
+
+    def _add(self, event: str, told: Mapping[str, Any]) -> None:
+        line = _encode({"event": event, "run_id": self._run_id, **told})
+        self._held.append(line.encode() + b"\n")
+        self._write()
+
+    def _write(self) -> None:
+        """Write what is held, in one piece: others may be writing too."""
+        if not self._held or self._refused or time.monotonic() < self._rest:
+            return
+        try:
+            if self._file is None:
+                self._open()
+            else:
+                self._append(self._file)
+        except OSError as error:
+            self._rest = time.monotonic() + _REST
+            self._warn(error.strerror or str(error))
+
+    def _append(self, file: int) -> None:
+        text = b"".join(self._held)
+        count = os.write(file, text)
+        if count == len(text):
+            self._held.clear()
+            return
+        while count >= len(self._held[0]):
+            count -= len(self._held.pop(0))
+        if count:  # a piece of a line is there: whole lines go on below it
+            self._held[0] = b"\n" + self._held[0].lstrip(b"\n")
+        raise OSError("there was no room for a whole line")
+
+    def _open(self) -> None:
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        there = os.fstat(file)
+        if not stat.S_ISREG(there.st_mode) or not _begins(os.pread(file, 128, 0)):
+            os.close(file)
+            self._refused = True
+            self._warn("it is there and is no record of runs")
+            return
+        if there.st_size and os.pread(file, 1, there.st_size - 1) != b"\n":  # a run was killed as it wrote
+            self._held[0] = b"\n" + self._held[0]
+        self._file = file
+        self._append(file)
+
+    def _warn(self, why: str) -> None:
+        """Once."""
+        if not self._troubled:
+            self._troubled = True
+            with suppress(Exception):  # where logging fails, the run goes on all the same
+                structlog.get_logger("mbexec").warning("record_not_written", path=str(self.path), why=why)
+
+
+def _start(event: RunStarted) -> dict[str, Any]:
+    return {
+        "time": time.time(),
+        "mbexec": version("mbexec"),
+        "executor": event.executor,
+        "workers": event.workers,
+        "levels": event.levels,
+        "store": event.store,
+        "input": json.loads(event.plan.spec.serialize("json")),
+        "config": _tables(event.config),
+    }
+
+
+def _tables(config: RunConfig) -> dict[str, Any]:
+    """The settings as a job file has them, and where each is from."""
+    orders = {str(nbody): attrs.asdict(task) for nbody, task in config.task_of.items()}
+    return {
+        "run": attrs.asdict(config.run),
+        "task": attrs.asdict(config.task) | orders,
+        "plugin": config.plugin,
+        "sources": config.sources,
+    }
+
+
+def _result(event: FragmentDone) -> dict[str, Any]:
+    task, result = event.task, event.result
+    energy, error = result.values.get("energy"), result.error
+    return {
+        "index": task.index,
+        "label": task.label,
+        "mc": task.mc,
+        "frag": task.frag,
+        "bas": task.bas,
+        "nbody": task.nbody,
+        "reused": event.reused,
+        "energy": None if energy is None else float(energy),
+        "queued": event.queued,
+        "started": event.started,
+        "ended": event.ended,
+        "wall_time": result.wall_time,
+        "cpu_time": result.cpu_time,
+        "lost": result.lost,
+        "worker": result.worker,
+        "peak_memory": result.peak_memory,
+        "error": None if error is None else attrs.asdict(error),
+        "notes": result.notes,
+    }
+
+
+def _outcome(result: Any) -> dict[str, Any]:
+    """What came of the run, without arrays of the cluster's size: they are for its result's own file."""
+    if result.success:
+        further = (result.extras.get("mbexec") or {}).get("properties", {})
+        return {"success": True, "properties": _small({**result.properties.model_dump(), **further})}
+    error = result.error.model_dump(include={"error_type", "error_message"})
+    partial = (result.error.extras or {}).get("partial")
+    if isinstance(partial, Mapping):
+        error["partial"] = {**partial, "properties": _small(partial.get("properties", {}))}
+    return {"success": False, "error": error}
+
+
+def _small(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in properties.items() if value is not None and not _LARGE.search(key)}
