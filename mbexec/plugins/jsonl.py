@@ -34,6 +34,7 @@ __all__ = ["Jsonl", "begins_as_record"]
 
 _BEGIN = re.compile(rb'\s*\{"event":"\w+","run_id":"\w+"')
 _CUT = b'{"event":"run_started","run_id":"'  # what there is of it if the first line was cut off
+_ENOUGH = 128  # bytes to know a record by
 _LARGE = re.compile("gradient|hessian")
 _REST = 1.0  # seconds between attempts to write while that fails
 
@@ -41,7 +42,7 @@ _REST = 1.0  # seconds between attempts to write while that fails
 def begins_as_record(path: Path) -> bool:
     """Whether a file is empty, or begins as the records do that are written here."""
     with path.open("rb") as file:
-        begin = file.read(128)
+        begin = file.read(_ENOUGH)
     return _begins(begin)
 
 
@@ -65,6 +66,10 @@ def _plain(value: Any) -> Any:
 _encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
 
 
+def _pairs(told: Mapping[str, Any]) -> str:
+    return _encode(told)[1:-1]
+
+
 @define(eq=False)
 class Jsonl:
     """Appends a line for each event to a file, at once; a run is not held up if that fails.
@@ -80,7 +85,6 @@ class Jsonl:
     _held: list[bytes] = field(factory=list, init=False)
     _rest: float = field(default=0.0, init=False)
     _troubled: bool = field(default=False, init=False)
-    _refused: bool = field(default=False, init=False)
     _run_id: str = field(default="", init=False)
 
     def __enter__(self) -> Self:
@@ -112,29 +116,29 @@ class Jsonl:
                 self._add("fragment_done", _result(event))
             case FragmentStarted():
                 task = event.task
-                self._add("fragment_started", {"time": event.time, "index": task.index, "label": task.label})
+                self._add("fragment_started", f'"time":{event.time},"index":{task.index},"label":{_encode(task.label)}')
             case RunStarted():
                 self._run_id = event.run_id
-                self._add("run_started", _start(event))
+                self._add("run_started", _pairs(_start(event)))
             case LevelDone():
-                self._add("level_done", attrs.asdict(event.level))
+                self._add("level_done", _pairs(attrs.asdict(event.level)))
             case RunDone():
-                self._add("run_done", {"report": event.report.as_dict(), "result": _outcome(event.result)})
+                told = {"report": event.report.as_dict(), "result": _outcome(event.result)}
+                self._add("run_done", _pairs(told))
 
-    def _add(self, event: str, told: Mapping[str, Any]) -> None:
-        line = _encode({"event": event, "run_id": self._run_id, **told})
-        self._held.append(line.encode() + b"\n")
+    def _add(self, event: str, pairs: str) -> None:
+        """A line with these names and values besides what every line has."""
+        self._held.append(f'{{"event":"{event}","run_id":"{self._run_id}",{pairs}}}\n'.encode())
         self._write()
 
     def _write(self) -> None:
         """Write what is held, in one piece: others may be writing too."""
-        if not self._held or self._refused or time.monotonic() < self._rest:
+        if not self._held or (self._troubled and time.monotonic() < self._rest):
             return
         try:
             if self._file is None:
-                self._open()
-            else:
-                self._append(self._file)
+                self._file = self._opened()
+            self._append(self._file)
         except OSError as error:
             self._rest = time.monotonic() + _REST
             self._warn(error.strerror or str(error))
@@ -151,18 +155,15 @@ class Jsonl:
             self._held[0] = b"\n" + self._held[0].lstrip(b"\n")
         raise OSError("there was no room for a whole line")
 
-    def _open(self) -> None:
+    def _opened(self) -> int:
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         there = os.fstat(file)
-        if not stat.S_ISREG(there.st_mode) or not _begins(os.pread(file, 128, 0)):
+        if not stat.S_ISREG(there.st_mode) or not _begins(os.pread(file, _ENOUGH, 0)):
             os.close(file)
-            self._refused = True
-            self._warn("it is there and is no record of runs")
-            return
+            raise OSError("by now it is there and is no record of runs")
         if there.st_size and os.pread(file, 1, there.st_size - 1) != b"\n":  # a run was killed as it wrote
             self._held[0] = b"\n" + self._held[0]
-        self._file = file
-        self._append(file)
+        return file
 
     def _warn(self, why: str) -> None:
         """Once."""
@@ -196,29 +197,20 @@ def _tables(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _result(event: FragmentDone) -> dict[str, Any]:
+def _result(event: FragmentDone) -> str:
+    """Put together by hand, which takes half as long: there may be hundreds of thousands."""
     task, result = event.task, event.result
     energy, error = result.values.get("energy"), result.error
-    return {
-        "index": task.index,
-        "label": task.label,
-        "mc": task.mc,
-        "frag": task.frag,
-        "bas": task.bas,
-        "nbody": task.nbody,
-        "reused": event.reused,
-        "energy": None if energy is None else float(energy),
-        "queued": event.queued,
-        "started": event.started,
-        "ended": event.ended,
-        "wall_time": result.wall_time,
-        "cpu_time": result.cpu_time,
-        "lost": result.lost,
-        "worker": result.worker,
-        "peak_memory": result.peak_memory,
-        "error": None if error is None else attrs.asdict(error),
-        "notes": result.notes,
-    }
+    return (
+        f'"index":{task.index},"label":{_encode(task.label)},"mc":{_encode(task.mc)},"frag":{[*task.frag]},'
+        f'"bas":{[*task.bas]},"nbody":{task.nbody},"reused":{"true" if event.reused else "false"},'
+        f'"energy":{"null" if energy is None else energy},'
+        f'"queued":{event.queued},"started":{event.started},"ended":{event.ended},'
+        f'"wall_time":{result.wall_time},"cpu_time":{result.cpu_time},'
+        f'"lost":{"null" if result.lost is None else result.lost},"worker":{_encode(result.worker)},'
+        f'"peak_memory":{result.peak_memory},"error":{"null" if error is None else _encode(attrs.asdict(error))},'
+        f'"notes":{_encode(result.notes) if result.notes else "[]"}'
+    )
 
 
 def _outcome(result: Any) -> dict[str, Any]:

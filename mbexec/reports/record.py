@@ -128,7 +128,7 @@ class Record:
 
     @cached_property
     def levels(self) -> list[dict[str, Any]]:
-        """What each level cost, with the fields of ``LevelReport``; of a run that broke off, what it had cost so far."""
+        """What each level cost, with the fields of ``LevelReport``; of a run that broke off, what they had by then."""
         if self.report is not None:
             return list(self.report["levels"])
         return [self._level(nbody, ntasks) for nbody, ntasks in self.started["levels"]]
@@ -157,7 +157,7 @@ class Record:
 
 
 def _is_of(line: Mapping[str, Any], plan: Plan) -> bool:
-    return line["index"] < len(plan) and plan[line["index"]].label == line["label"]
+    return bool(line["index"] < len(plan) and plan[line["index"]].label == line["label"])
 
 
 def list_runs(path: str | Path) -> list[Run]:
