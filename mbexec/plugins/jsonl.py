@@ -6,11 +6,13 @@ import json
 import os
 import re
 import stat
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Self
 
 import attrs
@@ -36,7 +38,9 @@ _BEGIN = re.compile(rb'\s*\{"event":"\w+","run_id":"\w+"')
 _CUT = b'{"event":"run_started","run_id":"'  # what there is of it if the first line was cut off
 _ENOUGH = 128  # bytes to know a record by
 _LARGE = re.compile("gradient|hessian")
+_PAUSE = 0.1  # seconds between lines
 _REST = 1.0  # seconds between attempts to write while that fails
+_PATIENCE = 10.0  # seconds to wait for the last attempt
 
 
 def begins_as_record(path: Path) -> bool:
@@ -72,7 +76,9 @@ def _pairs(told: Mapping[str, Any]) -> str:
 
 @define(eq=False)
 class Jsonl:
-    """Appends a line for each event to a file, at once; a run is not held up if that fails.
+    """Appends lines to a file, ten times a second if there are that many; a run is not held up if that fails.
+
+    A thread of its own puts them together and writes them: several at once cost a third of what each alone would.
 
     Attributes
     ----------
@@ -81,6 +87,9 @@ class Jsonl:
     """
 
     path: Path = field(converter=_path)
+    _events: SimpleQueue[MetricsEvent | None] = field(factory=SimpleQueue, init=False)
+    _writer: threading.Thread | None = field(default=None, init=False)
+    _leaving: threading.Event = field(factory=threading.Event, init=False)
     _file: int | None = field(default=None, init=False)
     _held: list[bytes] = field(factory=list, init=False)
     _rest: float = field(default=0.0, init=False)
@@ -100,40 +109,54 @@ class Jsonl:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what could not be written before."""
-        self._rest = 0.0
-        self._write()
-        if self._file is not None:
-            with suppress(OSError):
-                os.close(self._file)
-            self._file = None
+        """Write what is not written yet."""
+        if self._writer is not None:
+            self._leaving.set()
+            self._events.put(None)
+            self._writer.join(_PATIENCE)
 
     @hookimpl
     def report_metrics(self, event: MetricsEvent) -> None:
-        """Write a line."""
-        match event:
-            case FragmentDone():
-                self._add("fragment_done", _result(event))
-            case FragmentStarted():
-                task = event.task
-                self._add("fragment_started", f'"time":{event.time},"index":{task.index},"label":{_encode(task.label)}')
-            case RunStarted():
-                self._run_id = event.run_id
-                self._add("run_started", _pairs(_start(event)))
-            case LevelDone():
-                self._add("level_done", _pairs(attrs.asdict(event.level)))
-            case RunDone():
-                told = {"report": event.report.as_dict(), "result": _outcome(event.result)}
-                self._add("run_done", _pairs(told))
+        """Hand it to the thread that writes."""
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._run, name="mbexec-jsonl", daemon=True)
+            self._writer.start()
+        self._events.put(event)
 
-    def _add(self, event: str, pairs: str) -> None:
-        """A line with these names and values besides what every line has."""
-        self._held.append(f'{{"event":"{event}","run_id":"{self._run_id}",{pairs}}}\n'.encode())
+    def _run(self) -> None:
+        """Write what comes until the run is left."""
+        batch: list[MetricsEvent | None] = []
+        while batch[-1:] != [None]:
+            batch = [self._events.get()]
+            while not self._events.empty():
+                batch.append(self._events.get())
+            self._held += self._lines([event for event in batch if event is not None])
+            self._write()
+            self._leaving.wait(_PAUSE)
+        self._rest = 0.0
         self._write()
+        if self._file is not None:
+            os.close(self._file)
+
+    def _lines(self, events: Sequence[MetricsEvent]) -> Iterator[bytes]:
+        """Of fragments that have ended meanwhile it need not be told that they began."""
+        ended = {event.task.index for event in events if isinstance(event, FragmentDone)}
+        for event in events:
+            if isinstance(event, RunStarted):
+                self._run_id = event.run_id
+            if isinstance(event, FragmentStarted) and event.task.index in ended:
+                continue
+            try:
+                name, pairs = _told(event)
+            except Exception as error:
+                self._warn(f"{type(error).__name__}: {error}")
+                continue
+            if name:
+                yield f'{{"event":"{name}","run_id":"{self._run_id}",{pairs}}}\n'.encode()
 
     def _write(self) -> None:
         """Write what is held, in one piece: others may be writing too."""
-        if not self._held or (self._troubled and time.monotonic() < self._rest):
+        if not self._held or time.monotonic() < self._rest:
             return
         try:
             if self._file is None:
@@ -171,6 +194,22 @@ class Jsonl:
             self._troubled = True
             with suppress(Exception):  # where logging fails, the run goes on all the same
                 structlog.get_logger("mbexec").warning("record_not_written", path=str(self.path), why=why)
+
+
+def _told(event: MetricsEvent) -> tuple[str, str]:
+    """Its name, and as JSON what there is to tell of it; no name if that is nothing."""
+    match event:
+        case FragmentDone():
+            return "fragment_done", _result(event)
+        case FragmentStarted(task=task):
+            return "fragment_started", f'"time":{event.time},"index":{task.index},"label":{_encode(task.label)}'
+        case RunStarted():
+            return "run_started", _pairs(_start(event))
+        case LevelDone(level=level):
+            return "level_done", _pairs(attrs.asdict(level))
+        case RunDone():
+            return "run_done", _pairs({"report": event.report.as_dict(), "result": _outcome(event.result)})
+    return "", ""
 
 
 def _start(event: RunStarted) -> dict[str, Any]:
