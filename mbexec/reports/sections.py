@@ -1,0 +1,154 @@
+"""Parts of the page with plots: energies, contributions of fragment sets, time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import qcelemental as qcel
+
+from mbexec.core.errors import MbexecError
+from mbexec.reports.charts import contributions_chart, convergence_chart, decay_chart, pairs_chart
+from mbexec.reports.facts import KJ, Sets, energies, known_sums, ran, sets_of, treatments, workers
+from mbexec.reports.html import paragraph, seconds, section, table, text
+from mbexec.reports.record import Record
+from mbexec.reports.timecharts import load_chart, times_chart, timeline_chart
+
+__all__ = ["convergence", "strongest", "times"]
+
+_STRONGEST = 10
+_WORKERS = 40
+_NAMES = {2: "pairs", 3: "triples"}
+
+
+def convergence(record: Record) -> str:
+    """Energies through each order, and what each order adds."""
+    found = energies(known_sums(record))
+    success = (record.result or {}).get("success")
+    told = "" if success else paragraph("Only sums that depend on nothing that is missing are here.")
+    if not found:
+        return section("energies", "Energies", [paragraph("No sum of the expansion is known.")])
+    plots = []
+    if any(kinds["interaction"] for kinds in found.values()):
+        plots.append(_figure("Interaction energy through each order", convergence_chart(found)))
+    if any(any(kinds["contribution"].values()) for kinds in found.values()):
+        plots.append(_figure("What each order adds, on a logarithmic scale", contributions_chart(found)))
+    words = treatments(found)
+    tables = [_energies(bsse, words[bsse], kinds) for bsse, kinds in found.items()]
+    return section("energies", "Energies", [told, _pair(plots), _pair(tables)])
+
+
+def _energies(bsse: str, words: str, kinds: Mapping[str, Mapping[int, float]]) -> str:
+    rows = [
+        (kind, nbody, f"{value:.10f}", f"{value * qcel.constants.hartree2kcalmol:.4f}", f"{KJ * value:.4f}")
+        for kind, values in kinds.items()
+        for nbody, value in values.items()
+    ]
+    columns = ("energy", "n-body", "E_h", "kcal/mol", "kJ/mol")
+    return table(f"energies-{bsse}", words[:1].upper() + words[1:], columns, rows)
+
+
+def strongest(record: Record) -> str:
+    """Which pairs and triples matter."""
+    title = "Strongest pairs and triples"
+    try:
+        found = record.contributions
+    except MbexecError as error:
+        return section("strongest", title, [paragraph(f"What each set of fragments adds can't be told: {error}")])
+    parts = []
+    for bsse, words in treatments(found).items():
+        by_nbody = {nbody: sets_of(found[bsse], record.distances, nbody) for nbody in _NAMES}
+        known = {nbody: sets for nbody, sets in by_nbody.items() if len(sets)}
+        parts += [f"<h3>{text(words[:1].upper() + words[1:])}</h3>", *_of_treatment(record, bsse, known)]
+    explained = (
+        "A contribution is what a set of fragments adds to the energy beyond its subsets. The distance of a pair is that "
+        "of its closest atoms; that of a triple is the greatest of its three pairs."
+    )
+    return section("strongest", title, [paragraph(explained), *parts])
+
+
+def _of_treatment(record: Record, bsse: str, known: Mapping[int, Sets]) -> Iterator[str]:
+    if not known:
+        yield paragraph("No contribution of a pair or a triple is known.")
+        return
+    plots = []
+    if 2 in known:
+        caption = "Pairs: contribution below the diagonal, distance above it"
+        plots.append(_figure(caption, pairs_chart(known[2], record.distances, bsse)))
+    if any(sets.values.any() for sets in known.values()):
+        plots.append(_figure("Contributions against distance", decay_chart(known, bsse)))
+    yield _pair(plots)
+    yield _pair([_strongest(bsse, nbody, sets) for nbody, sets in known.items()])
+
+
+def _strongest(bsse: str, nbody: int, sets: Sets) -> str:
+    rows = [
+        (
+            " ".join(map(str, sets.sets[place].tolist())),
+            f"{sets.apart[place]:.3f}",
+            f"{sets.values[place]:.10f}",
+            f"{sets.scaled[place]:.4f}",
+        )
+        for place in sets.strongest(_STRONGEST)
+    ]
+    name = _NAMES[nbody]
+    shown = f"the {len(rows)} strongest of {len(sets):,}" if len(sets) > len(rows) else "all"
+    columns = ("fragments", "distance / \N{ANGSTROM SIGN}", "E_h", "kJ/mol")
+    return table(f"{name}-{bsse}", f"{name.capitalize()}, {shown}", columns, rows)
+
+
+def times(record: Record) -> str:
+    """Who ran what when, what each level cost, and how long fragments took."""
+    done = ran(record)
+    if not done:
+        return section(
+            "times", "Times", [paragraph("No fragment calculation ran, so there are no times."), _levels(record)]
+        )
+    crew = workers(record)
+    span = max(each["ended"] for each in done) - min(each["started"] for each in done)
+    rows = [
+        (number, one.name, one.ran, one.failed, f"{one.busy:.4g}", f"{100 * one.busy / span:.1f} %" if span else None)
+        for number, one in enumerate(crew[:_WORKERS], start=1)
+    ]
+    columns = ("worker", "host:process:thread", "run", "failed", "busy / s", "share")
+    more = f"and {len(crew) - _WORKERS} more" if len(crew) > _WORKERS else ""
+    caption = f"Busy during the {seconds(span)} from the first start to the last end"
+    return section(
+        "times",
+        "Times",
+        [
+            _figure("What each worker did when", timeline_chart(done, [one.name for one in crew])),
+            table("workers", caption, columns, rows, left=2, more=more),
+            _pair(
+                [
+                    _figure("Time of the fragments of each level", load_chart(record.levels)),
+                    _figure("How many fragments took how long", times_chart(done)),
+                ]
+            ),
+            _levels(record),
+        ],
+    )
+
+
+def _levels(record: Record) -> str:
+    counts, sums = ("nbody", "ntasks", "executed", "reused", "failed"), ("wall_time", "cpu_time")
+    rows = [
+        (
+            *(level[name] for name in counts),
+            *(f"{level[name]:.4g}" if level["executed"] else None for name in sums),
+            *(None if level[name] is None else f"{level[name]:.4g}" for name in ("shortest", "typical", "longest")),
+            None if level["imbalance"] is None else f"{100 * level['imbalance']:.1f} %",
+        )
+        for level in record.levels
+    ]
+    columns = ("n-body", "planned", "run", "reused", "failed", "sum / s", "CPU / s", "shortest / s", "median / s")
+    caption = "Levels; times are of what ran. Imbalance: how much more the busiest worker had to do than the mean"
+    return table("levels", caption, (*columns, "longest / s", "imbalance"), rows, left=0)
+
+
+def _figure(caption: str, drawn: str) -> str:
+    return f"<figure><figcaption>{text(caption)}</figcaption>\n{drawn}</figure>"
+
+
+def _pair(parts: list[str]) -> str:
+    boxes = "\n".join(f"<div>{part}</div>" for part in parts if part)
+    return f'<div class="pair">\n{boxes}\n</div>' if boxes else ""
