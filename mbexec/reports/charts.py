@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mbexec.reports.facts import KJ, Sets
-from mbexec.reports.svg import MUTED, PAGE, SERIES, TEXT, as_svg, figure_of, plain, series, signed, without_frame
+from mbexec.reports.svg import MUTED, PAGE, SERIES, as_svg, figure_of, plain, series, signed, without_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,20 +83,22 @@ def _legend(axes: Axes, entries: int) -> None:
 def _signed_marks(
     axes: Axes, x: NDArray[np.float64], values: NDArray[np.float64], place: int, name: str, size: float = 26
 ) -> None:
-    """Magnitudes as marks: filled for what lowers the energy, hollow for what raises it."""
+    """Magnitudes as marks: filled for what lowers the energy, hollow for what raises it; too many as an image."""
     from matplotlib.lines import Line2D
 
-    colour = series(place)
+    colour, many = series(place), len(values) > _SINGLE_MARKS
+    hollow = values > 0 if not many else np.zeros(len(values), dtype=bool)
     axes.scatter(
         x,
         np.abs(values),
         s=size,
         marker=_MARKS[place % len(_MARKS)],
-        facecolors=[colour if value < 0 else PAGE for value in values],
+        facecolors=[PAGE if empty else colour for empty in hollow.tolist()],
         edgecolors=colour,
-        linewidths=1.1,
+        linewidths=0 if many else 1.1,
+        alpha=0.5 if many else None,
         gid=f"marks-{name}",
-        rasterized=len(values) > _SINGLE_MARKS,
+        rasterized=many,
     )
     style: Any = {"marker": _MARKS[place % len(_MARKS)], "color": colour, "linestyle": "none", "markersize": 5}
     axes.add_line(Line2D([], [], label=name, **style))
@@ -124,7 +125,8 @@ def decay_chart(by_nbody: Mapping[int, Sets], bsse: str) -> str:
         _log_if_possible(axes)
         axes.set_xlabel("distance between closest atoms, \N{ANGSTROM SIGN}; of triples the greatest of three")
         axes.set_ylabel("magnitude of contribution, kJ/mol")
-        axes.set_title("filled lowers the energy, hollow raises it", loc="right", color=MUTED, fontsize=8.5)
+        if len(tips) == len(by_nbody):  # an image has no room for this
+            axes.set_title("filled lowers the energy, hollow raises it", loc="right", color=MUTED, fontsize=8.5)
         without_frame(axes)
         _legend(axes, len(by_nbody))
         return as_svg(figure, f"decay-{bsse}", f"Contributions of pairs and triples against distance, {bsse}", tips)

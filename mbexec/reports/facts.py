@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mbexec.reports.record import Record
 
-__all__ = ["KJ", "Sets", "Worker", "energies", "known_sums", "ran", "sets_of", "treatments", "workers"]
+__all__ = ["KJ", "Sets", "Worker", "energies", "estimates", "known_sums", "ran", "sets_of", "treatments", "workers"]
 
 KJ: float = qcel.constants.hartree2kJmol
 _TREATMENTS = {
@@ -57,11 +57,19 @@ def energies(properties: Mapping[str, Any]) -> dict[str, dict[str, dict[int, flo
 def known_sums(record: Record) -> Mapping[str, Any]:
     """The properties of a run; those of a failed one that depend on nothing that is missing."""
     result = record.result or {}
-    if result.get("success"):
-        found: Mapping[str, Any] = result.get("properties") or {}
-        return found
-    partial: Mapping[str, Any] = ((result.get("error") or {}).get("partial") or {}).get("properties") or {}
-    return partial
+    found: Mapping[str, Any] = (result if result.get("success") else _partial(record)).get("properties") or {}
+    return found
+
+
+def estimates(record: Record) -> Mapping[str, Mapping[str, Any]]:
+    """What is known of the sums that depend on what is missing, by their names in the properties."""
+    found: Mapping[str, Mapping[str, Any]] = _partial(record).get("estimates") or {}
+    return found
+
+
+def _partial(record: Record) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = ((record.result or {}).get("error") or {}).get("partial") or {}
+    return found
 
 
 def ran(record: Record) -> list[dict[str, Any]]:
@@ -127,7 +135,8 @@ class Sets:
 
     def strongest(self, count: int) -> list[int]:
         """Places of the `count` greatest in magnitude, the greatest first."""
-        return np.argsort(-np.abs(self.values), kind="stable")[:count].tolist()
+        order: list[int] = np.argsort(-np.abs(self.values), kind="stable")[:count].tolist()
+        return order
 
 
 def sets_of(contributions: Mapping[tuple[int, ...], float], distances: NDArray[np.float64], nbody: int) -> Sets:

@@ -12,7 +12,7 @@ from mbexec.core import messages
 from mbexec.reports.facts import ran, treatments
 from mbexec.reports.html import definitions, details, paragraph, seconds, section, size, table, text, tiles
 from mbexec.reports.record import Record
-from mbexec.tables.layout import counted, printable
+from mbexec.tables.layout import counted
 
 __all__ = ["configuration", "failures", "head", "notes", "provenance", "summary"]
 
@@ -121,8 +121,8 @@ def _based(report: Mapping[str, Any]) -> str:
     if report["speedup"] is None:
         return "the executor does not measure what fragments wait"
     return (
-        f"serial time {seconds(report['serial_time'])} over wall time; serial time is what the fragments took, less what "
-        "they waited for a processor and for each other"
+        f"serial time {seconds(report['serial_time'])} over wall time; serial time is what the fragments took, "
+        "less what they waited for a processor and for each other"
     )
 
 
@@ -195,8 +195,9 @@ def _kinds(kinds: Mapping[tuple[str, str], list[dict[str, Any]]]) -> Iterator[st
     columns = ("fragment calculations", "error", "message")
     yield table("failed", "What failed", columns, rows, left=3, more=_more(kinds))
     for _, several in some:
-        message = printable(several[0]["error"]["error_message"][:_WORDS])
-        yield details(f"{several[0]['label']} in full", f"<pre>{text(message)}</pre>")
+        message = several[0]["error"]["error_message"][:_WORDS].strip()
+        if message != messages.gist(message):
+            yield details(f"{several[0]['label']} in full", f"<pre>{text(message)}</pre>")
 
 
 def _labels(several: list[dict[str, Any]]) -> str:

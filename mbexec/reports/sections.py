@@ -8,10 +8,10 @@ import qcelemental as qcel
 
 from mbexec.core.errors import MbexecError
 from mbexec.reports.charts import contributions_chart, convergence_chart, decay_chart, pairs_chart
-from mbexec.reports.facts import KJ, Sets, energies, known_sums, ran, sets_of, treatments, workers
+from mbexec.reports.facts import KJ, Sets, energies, estimates, known_sums, ran, sets_of, treatments, workers
 from mbexec.reports.html import paragraph, seconds, section, table, text
 from mbexec.reports.record import Record
-from mbexec.reports.timecharts import load_chart, times_chart, timeline_chart
+from mbexec.reports.timecharts import load_chart, timeline_chart, times_chart
 
 __all__ = ["convergence", "strongest", "times"]
 
@@ -26,7 +26,7 @@ def convergence(record: Record) -> str:
     success = (record.result or {}).get("success")
     told = "" if success else paragraph("Only sums that depend on nothing that is missing are here.")
     if not found:
-        return section("energies", "Energies", [paragraph("No sum of the expansion is known.")])
+        return section("energies", "Energies", [paragraph("No sum of the expansion is known."), _estimates(record)])
     plots = []
     if any(kinds["interaction"] for kinds in found.values()):
         plots.append(_figure("Interaction energy through each order", convergence_chart(found)))
@@ -34,7 +34,7 @@ def convergence(record: Record) -> str:
         plots.append(_figure("What each order adds, on a logarithmic scale", contributions_chart(found)))
     words = treatments(found)
     tables = [_energies(bsse, words[bsse], kinds) for bsse, kinds in found.items()]
-    return section("energies", "Energies", [told, _pair(plots), _pair(tables)])
+    return section("energies", "Energies", [told, _pair(plots), _pair(tables), _estimates(record)])
 
 
 def _energies(bsse: str, words: str, kinds: Mapping[str, Mapping[int, float]]) -> str:
@@ -45,6 +45,26 @@ def _energies(bsse: str, words: str, kinds: Mapping[str, Mapping[int, float]]) -
     ]
     columns = ("energy", "n-body", "E_h", "kcal/mol", "kJ/mol")
     return table(f"energies-{bsse}", words[:1].upper() + words[1:], columns, rows)
+
+
+def _estimates(record: Record) -> str:
+    """What is known of sums that depend on what is missing."""
+    known = {name: one for name, one in estimates(record).items() if one["estimate"] is not None}
+    names = {name: energies({name: 0.0}) for name in known}
+    rows = [
+        (bsse, kind, nbody, f"{one['unknown']} of {one['of']}", f"{one['estimate']:.8f}", _bound(one["bound"]))
+        for name, one in known.items()
+        for bsse, kinds in names[name].items()
+        for kind, values in kinds.items()
+        for nbody in values
+    ]
+    columns = ("BSSE treatment", "energy", "n-body", "unknown increments", "estimate / E_h", "+- E_h")
+    caption = "Estimates: these depend on what is missing. The bound takes contributions to decay with distance"
+    return table("estimates", caption, columns, rows, left=2)
+
+
+def _bound(value: float | None) -> str | None:
+    return None if value is None else f"{value:.8f}"
 
 
 def strongest(record: Record) -> str:
@@ -60,8 +80,8 @@ def strongest(record: Record) -> str:
         known = {nbody: sets for nbody, sets in by_nbody.items() if len(sets)}
         parts += [f"<h3>{text(words[:1].upper() + words[1:])}</h3>", *_of_treatment(record, bsse, known)]
     explained = (
-        "A contribution is what a set of fragments adds to the energy beyond its subsets. The distance of a pair is that "
-        "of its closest atoms; that of a triple is the greatest of its three pairs."
+        "A contribution is what a set of fragments adds to the energy beyond its subsets. The distance of a pair is "
+        "that of its closest atoms; that of a triple is the greatest of its three pairs."
     )
     return section("strongest", title, [paragraph(explained), *parts])
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mbexec.core.errors import ConfigError
 from mbexec.tables.layout import printable
@@ -101,10 +104,13 @@ def series(place: int) -> str:
 
 
 def plain(axis: Any) -> None:
-    """Write the powers of ten of a logarithmic axis as plain numbers, and nothing in between."""
+    """Write powers of ten on a logarithmic axis as plain numbers; where these are few, numbers in between as well."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(numticks=8))
+    least, most = axis.get_view_interval()
+    powers = math.log10(most / least)
+    between = (1.0,) if powers > 2 else (1.0, 2.0, 5.0) if powers > 0.7 else tuple(np.arange(1.0, 10.0, 0.5))
+    axis.set_major_locator(LogLocator(subs=between, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
     axis.set_minor_formatter(NullFormatter())
 
@@ -146,7 +152,8 @@ def as_svg(figure: Figure, name: str, title: str, tips: Mapping[str, Sequence[st
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     height = figure.get_figheight() * 72
     return (
-        f'<div class="plot" tabindex="0"><svg role="img" aria-labelledby="{name}-title" viewBox="0 0 {width:g} {height:g}" '
+        f'<div class="plot" tabindex="0"><svg role="img" aria-labelledby="{name}-title" '
+        f'viewBox="0 0 {width:g} {height:g}" '
         f'style="min-width: {1.1 * width:.0f}px; max-width: {1.6 * width:.0f}px">'
         f'<title id="{name}-title">{escape(printable(title))}</title>\n{body}</svg></div>'
     )

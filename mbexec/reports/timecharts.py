@@ -15,7 +15,7 @@ from mbexec.reports.svg import MUTED, PAGE, TEXT, as_svg, figure_of, plain, seri
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["load_chart", "times_chart", "timeline_chart"]
+__all__ = ["load_chart", "timeline_chart", "times_chart"]
 
 _SINGLE_BARS = 2000  # more than these are an image
 _COLUMNS = 1200  # of such an image
@@ -31,7 +31,7 @@ def timeline_chart(fragments: Sequence[Mapping[str, Any]], workers: Sequence[str
     orders = sorted({fragment["nbody"] for fragment in fragments})
     with figure_of(1.8 * WIDTH, 1.1 + min(0.34 * len(lane), 6.0)) as figure:
         axes = figure.add_subplot()
-        tips = {}
+        tips: dict[str, list[str]] = {}
         if len(fragments) <= _SINGLE_BARS:
             for place, nbody in enumerate(orders):
                 some = [fragment for fragment in fragments if fragment["nbody"] == nbody]
@@ -68,7 +68,7 @@ def _bars(
         edge = [PAGE if length > 5e-3 * span else series(place) for length in lengths]
         style: Any = {"facecolors": series(place), "edgecolors": edge, "linewidths": 0.5}
         if failed:
-            style = {"facecolors": PAGE, "edgecolors": TEXT, "hatch": "/////", "linewidths": 1.2}
+            style = {"facecolors": PAGE, "edgecolors": series(place), "hatch": "/////", "linewidths": 1.2}
         half = 0.4
         boxes = [
             [(x, y - half), (x + width, y - half), (x + width, y + half), (x, y + half)]
@@ -132,7 +132,7 @@ def _nbody_legend(axes: Axes, orders: Sequence[int], *, failed: bool = False) ->
 
     boxes = [Patch(color=series(place), label=_bodies(nbody)) for place, nbody in enumerate(orders)]
     if failed:
-        boxes.append(Patch(facecolor=PAGE, edgecolor=TEXT, hatch="/////", label="failed"))
+        boxes.append(Patch(facecolor=PAGE, edgecolor=MUTED, hatch="/////", label="failed"))
     style: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "borderaxespad": 0.1}
     axes.legend(handles=boxes, ncols=len(boxes), handlelength=1.2, **style)
 
@@ -167,6 +167,8 @@ def load_chart(levels: Sequence[Mapping[str, Any]]) -> str:
 
 def times_chart(fragments: Sequence[Mapping[str, Any]]) -> str:
     """How many fragments took how long."""
+    from matplotlib.ticker import MaxNLocator
+
     orders = sorted({fragment["nbody"] for fragment in fragments})
     edges = bins(fragment["wall_time"] for fragment in fragments)
     with figure_of(WIDTH, 2.9) as figure:
@@ -183,7 +185,7 @@ def times_chart(fragments: Sequence[Mapping[str, Any]]) -> str:
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, 1.06 * bottom.max())
         plain(axes.xaxis)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("wall time of a fragment, s")
         axes.set_ylabel("fragments")
         without_frame(axes, grid="y")
