@@ -27,6 +27,9 @@ from mbexec.cli.common import (
     check_stop,
     defaults,
     job_options,
+    record_file,
+    record_options,
+    recorded,
     spare_inputs,
     store_options,
     terminal,
@@ -34,6 +37,7 @@ from mbexec.cli.common import (
     write_file,
 )
 from mbexec.cli.count import Count
+from mbexec.cli.report import report
 from mbexec.cli.store import store
 from mbexec.cli.streams import guarded
 from mbexec.core import engine
@@ -92,6 +96,7 @@ def main() -> None:
 @main.command()
 @job_options
 @store_options
+@record_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the QCSchema result here, as JSON."
 )
@@ -102,6 +107,7 @@ def run(
     workers: int | None,
     settings: dict[str, Any],
     store: Path | bool | None,
+    record: Path | bool | None,
     output: Path | None,
     quiet: bool,
 ) -> None:
@@ -115,9 +121,9 @@ def run(
     if output is not None:
         check_output(output)
     given = all_settings(executor, workers, settings, store)
-    spec, config = engine.read_job(job, given, defaults(job, quiet=quiet), to_run=True)
-    if output is not None:
-        spare_inputs(output, job, config)
+    spec, config = engine.read_job(job, given, defaults(job, quiet=quiet, record=True), to_run=True)
+    config = recorded(config, record)
+    spare_inputs(output, job, config)
     stop, count = threading.Event(), Count(bool(config.run.store))
     found = None
     with suppress(KeyboardInterrupt):
@@ -130,6 +136,7 @@ def run(
             write_file(output, [found.result.serialize("json")])
     finally:
         _show(found)
+        _show_record(record_file(config), found.report.run_id)
     sys.exit(DONE if found.result.success else FAILED)
 
 
@@ -142,6 +149,14 @@ def _show(found: RunResult) -> None:
     )
     console.print(shown)
     console.print(tables.summary(found.report), highlight=False)
+
+
+def _show_record(path: Path | None, run_id: str) -> None:
+    """Where the record is; if it could not be written, that has been said."""
+    from mbexec.reports import is_recorded
+
+    if path is not None and is_recorded(path, run_id):
+        click.echo(f"Record {path}: `mbexec report` shows it", err=True)
 
 
 @main.command()
@@ -249,3 +264,4 @@ def _tell(stop: threading.Event, status: Status, line: str) -> None:
 main.add_command(status)
 main.add_command(verify)
 main.add_command(store)
+main.add_command(report)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 import click
 from rich.console import Console
 
@@ -24,11 +25,16 @@ __all__ = [
     "DEFAULTS",
     "DONE",
     "FAILED",
+    "RECORD",
     "all_settings",
     "check_output",
     "check_stop",
     "defaults",
     "job_options",
+    "record_file",
+    "record_options",
+    "recorded",
+    "spare",
     "spare_inputs",
     "store_file",
     "store_options",
@@ -38,7 +44,8 @@ __all__ = [
 ]
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-DEFAULTS = {"run.reporters": ["progress"]}
+RECORD = "jsonl"  # the reporter that writes it
+DEFAULTS = {"run.reporters": ["progress", RECORD]}
 
 T = TypeVar("T")
 
@@ -82,9 +89,45 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def defaults(job: Path, *, quiet: bool = False) -> dict[str, Any]:
-    """What the command line does unless it is told otherwise."""
-    return {"run.store": (working_directory() / job).with_suffix(".store")} | ({} if quiet else DEFAULTS)
+def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the record of the run."""
+    for option in (
+        click.option("--no-record", "record", type=_place, flag_value=False, default=None, help="Write no record."),
+        click.option("--record", type=_place, metavar="PATH",
+                     help="The file that the record of the run goes to, for `mbexec report`; otherwise JOB.jsonl, "
+                     "beside the job."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def defaults(job: Path, *, quiet: bool = False, record: bool = False) -> dict[str, Any]:
+    """What the command line does unless it is told otherwise; only runs have a `record`."""
+    place = working_directory() / job
+    reporters = ([] if quiet else ["progress"]) + ([RECORD] if record else [])
+    files = {"run.store": place.with_suffix(".store"), f"plugin.{RECORD}.path": str(place.with_suffix(".jsonl"))}
+    return files | {"run.reporters": reporters}
+
+
+def recorded(config: RunConfig, record: Path | bool | None) -> RunConfig:
+    """The settings with the record that was asked for: True and None mean what they say themselves."""
+    if record is None or record is True:
+        return config
+    others = tuple(name for name in config.run.reporters if name != RECORD)
+    if record is False:
+        return attrs.evolve(config, run=attrs.evolve(config.run, reporters=others))
+    return attrs.evolve(
+        config,
+        run=attrs.evolve(config.run, reporters=(*others, RECORD)),
+        plugin={**config.plugin, RECORD: {**config.plugin.get(RECORD, {}), "path": str(working_directory() / record)}},
+        sources={**config.sources, f"plugin.{RECORD}.path": "argument"},
+    )
+
+
+def record_file(config: RunConfig) -> Path | None:
+    """Where the record of the run goes; None if there is none."""
+    path = config.plugin.get(RECORD, {}).get("path") if RECORD in config.run.reporters else None
+    return working_directory() / path if isinstance(path, (str, Path)) else None
 
 
 def all_settings(
@@ -134,13 +177,22 @@ def check_output(path: Path, hint: str = "--output") -> None:
     raise click.BadParameter(problem, param_hint=hint)
 
 
-def spare_inputs(path: Path, job: Path, config: RunConfig) -> None:
-    """Refuse to write the result over what the run reads."""
+def spare_inputs(output: Path | None, job: Path, config: RunConfig) -> None:
+    """Refuse to write the result, or the record, over what the run reads or writes elsewhere."""
     taken = {"the job": job} | ({"the store": store_file(config)} if config.run.store == "sqlite" else {})
-    for what, where in taken.items():
+    record = record_file(config)
+    if record is not None:
+        spare(record, taken, "the record", "--record")
+    if output is not None:
+        spare(output, taken | ({} if record is None else {"the record": record}), "the result")
+
+
+def spare(path: Path, taken: Mapping[str, Path], what: str, hint: str = "--output") -> None:
+    """Refuse to write something to a file that is taken by something else."""
+    for other, where in taken.items():
         if path.resolve() == where.resolve():
-            problem = f"{str(path)!r} is {what} itself; give the result a file of its own."
-            raise click.BadParameter(problem, param_hint="--output")
+            problem = f"{str(path)!r} is {other} itself; give {what} a file of its own."
+            raise click.BadParameter(problem, param_hint=hint)
 
 
 def write_file(path: Path, parts: Iterable[str]) -> None:

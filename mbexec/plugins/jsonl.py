@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
+import socket
 import stat
 import threading
 import time
@@ -37,6 +39,7 @@ __all__ = ["Jsonl", "begins_as_record"]
 _BEGIN = re.compile(rb'\s*\{"event":"\w+","run_id":"\w+"')
 _CUT = b'{"event":"run_started","run_id":"'  # what there is of it if the first line was cut off
 _ENOUGH = 128  # bytes to know a record by
+_LIBRARIES = ("numpy", "qcelemental", "qcmanybody")
 _LARGE = re.compile("gradient|hessian")
 _PAUSE = 0.1  # seconds between lines
 _REST = 1.0  # seconds between attempts to write while that fails
@@ -216,6 +219,8 @@ def _start(event: RunStarted) -> dict[str, Any]:
     return {
         "time": time.time(),
         "mbexec": version("mbexec"),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+        "host": socket.gethostname(),
         "executor": event.executor,
         "workers": event.workers,
         "levels": event.levels,

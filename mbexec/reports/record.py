@@ -25,10 +25,11 @@ from mbexec.plugins.jsonl import begins_as_record
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput
 
-__all__ = ["Record", "Run", "list_runs", "read_record"]
+__all__ = ["Record", "Run", "is_recorded", "list_runs", "read_record"]
 
 _HEAD = re.compile(rb'\s*\{"event":"(\w+)","run_id":"(\w+)"')  # of each line
 _START = b"run_started"
+_TAIL = 1 << 20  # bytes
 
 
 @frozen
@@ -169,6 +170,16 @@ def list_runs(path: str | Path) -> list[Run]:
         If there is no such file, or it is no record.
     """
     return [Run(line["run_id"], line["time"]) for line in _lines(Path(path), _START)]
+
+
+def is_recorded(path: Path, run_id: str) -> bool:
+    """Whether a record has the end of a run, which is about the last thing that was written to it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            return f'{{"event":"run_done","run_id":"{run_id}"'.encode() in file.read()
+    except OSError:
+        return False
 
 
 def read_record(path: str | Path, run_id: str | None = None) -> Record:
