@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mbexec import FragmentDone, Plan, RunDone, RunStarted, TaskResult, hookimpl, hookspecs
+from mbexec.plugins.jsonl import Jsonl
 from mbexec.plugins.manybody import ManyBody
 from mbexec.plugins.progress import Progress
 from mbexec.plugins.sqlite import Sqlite
@@ -230,7 +231,7 @@ class Completist(Telling):
 
 
 @pytest.mark.parametrize("rule", REPORTER_RULES)
-@pytest.mark.parametrize("reporter", [Progress, Structlog, Telling])
+@pytest.mark.parametrize("reporter", [lambda: Jsonl("run.jsonl"), Progress, Structlog, Telling])
 def test_reporters_keep_every_rule(rule, reporter):
     """The built-in ones, and the start of the bad ones."""
     rule(reporter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -36,8 +37,8 @@ from mbexec import (
 
 __all__ = ["Jsonl", "begins_as_record"]
 
-_BEGIN = re.compile(rb'\s*\{"event":"\w+","run_id":"\w+"')
-_CUT = b'{"event":"run_started","run_id":"'  # what there is of it if the first line was cut off
+_BEGIN = re.compile(rb'\{"event":"\w+","run_id":"\w*')
+_CUT = b'{"event":"run_started","run_id":"'
 _ENOUGH = 128  # bytes to know a record by
 _LIBRARIES = ("numpy", "qcelemental", "qcmanybody")
 _LARGE = re.compile("gradient|hessian")
@@ -54,7 +55,11 @@ def begins_as_record(path: Path) -> bool:
 
 
 def _begins(begin: bytes) -> bool:
-    return bool(_BEGIN.match(begin)) or _CUT.startswith(begin.strip())
+    """Of what was cut off as it was written, the first line may be a piece."""
+    first, _, rest = begin.strip().partition(b"\n")
+    if _BEGIN.match(first):
+        return True
+    return _CUT.startswith(first) and (not rest or _BEGIN.match(rest) is not None)
 
 
 def _path(given: Any) -> Path:
@@ -139,7 +144,8 @@ class Jsonl:
         self._rest = 0.0
         self._write()
         if self._file is not None:
-            os.close(self._file)
+            with suppress(OSError):
+                os.close(self._file)
 
     def _lines(self, events: Sequence[MetricsEvent]) -> Iterator[bytes]:
         """Of fragments that have ended meanwhile it need not be told that they began."""
@@ -166,6 +172,8 @@ class Jsonl:
                 self._file = self._opened()
             self._append(self._file)
         except OSError as error:
+            if error.errno == errno.EBADF:  # somebody has closed it
+                self._file = None
             self._rest = time.monotonic() + _REST
             self._warn(error.strerror or str(error))
 

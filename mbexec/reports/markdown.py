@@ -111,12 +111,23 @@ def _cost(record: Record) -> str:
 
 
 def _levels(record: Record) -> str:
-    columns = ("n-body", "tasks", "executed", "reused", "failed", "sum", "shortest", "median", "longest", "imbalance")
+    columns = (
+        "n-body",
+        "tasks",
+        "executed",
+        "reused",
+        "failed",
+        "sum / s",
+        "shortest",
+        "median",
+        "longest",
+        "imbalance",
+    )
     rows = [
         (
             *(str(level[name]) for name in ("nbody", "ntasks", "executed", "reused", "failed")),
-            _seconds(level["wall_time"] if level["executed"] else None),
-            *(_seconds(level[name]) for name in ("shortest", "typical", "longest")),
+            _fixed(level["wall_time"] if level["executed"] else None),
+            *(_fixed(level[name]) for name in ("shortest", "typical", "longest")),
             _percent(level["imbalance"]),
         )
         for level in record.levels
@@ -193,10 +204,10 @@ def _apart(record: Record, frag: Sequence[int]) -> str:
 def _slowest(record: Record) -> str:
     done = sorted(ran(record), key=lambda each: -each["wall_time"])
     rows = [
-        (each["label"], _seconds(each["wall_time"]), _seconds(each["cpu_time"]), _seconds(each["lost"]), each["worker"])
+        (each["label"], _fixed(each["wall_time"]), _fixed(each["cpu_time"]), _fixed(each["lost"]), each["worker"])
         for each in done[:_SHOWN]
     ]
-    columns = ("fragment calculation", "wall time", "processor time", "lost to others", "worker")
+    columns = ("fragment calculation", "wall time / s", "processor time / s", "lost / s", "worker")
     return "## Slowest fragments\n\n" + _table(columns, rows, "lrrrl", _more(len(done))) if rows else ""
 
 
@@ -253,6 +264,10 @@ def _seconds(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.2f} s" if abs(value) >= 0.1 or not value else f"{1000 * value:.2f} ms"
+
+
+def _fixed(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _ratio(value: float | None) -> str:
