@@ -75,7 +75,7 @@ def test_a_run_leaves_its_record_beside_the_job(jobfile, tmp_path):
     """And says so at the end; a quiet one, too."""
     done = mbexec_("run", jobfile)
     record = tmp_path / "job.jsonl"
-    assert done.stderr.splitlines()[-1] == f"Record {record}: `mbexec report` shows it"
+    assert done.stdout.splitlines()[-1] == f"Record: {record}; `mbexec report` shows it"
     assert read_record(record).result["success"]
     mbexec_("run", jobfile, "-q")
     assert len(list_runs(record)) == 2
@@ -87,28 +87,34 @@ def test_a_record_elsewhere(jobfile, tmp_path):
     done = mbexec_("run", jobfile, "--record", "other.jsonl")
     assert read_record(tmp_path / "other.jsonl").result["success"]
     assert not (tmp_path / "job.jsonl").exists()
-    assert "other.jsonl" in done.stderr.splitlines()[-1]
+    assert "other.jsonl" in done.stdout.splitlines()[-1]
 
 
 def test_no_record(jobfile, tmp_path):
     """Nothing is written, nothing is said."""
     done = mbexec_("run", jobfile, "--no-record")
     assert sorted(path.name for path in tmp_path.glob("job.*")) == ["job.store", "job.toml"]
-    assert "Record" not in done.stderr
+    assert "Record" not in done.stdout
 
 
 def test_a_job_with_reporters_of_its_own(jobfile, tmp_path):
-    """They replace what the command line has; --record adds the record, --no-record takes it away."""
-    jobfile.write_text(jobfile.read_text() + 'reporters = ["structlog"]\n')
+    """The record is written beside them."""
+    jobfile.write_text(jobfile.read_text() + 'reporters = ["jsonl", "structlog"]\n')
     mbexec_("run", jobfile)
-    assert not (tmp_path / "job.jsonl").exists()
-    mbexec_("run", jobfile, "--record", "own.jsonl")
-    assert read_record(tmp_path / "own.jsonl").started["config"]["run"]["reporters"] == ["structlog", "jsonl"]
-    jobfile.write_text(jobfile.read_text().replace('["structlog"]', '["jsonl"]'))
+    assert read_record(tmp_path / "job.jsonl").started["config"]["run"]["reporters"] == ["structlog", "jsonl"]
     mbexec_("run", jobfile, "--no-record")
-    assert not (tmp_path / "job.jsonl").exists()
+    assert len(list_runs(tmp_path / "job.jsonl")) == 1
+
+
+def test_settings_without_a_record(jobfile, tmp_path):
+    """A path that is false is none, for good; --record wins."""
+    jobfile.write_text(jobfile.read_text() + "[plugin.jsonl]\npath = false\n")
     mbexec_("run", jobfile)
-    assert (tmp_path / "job.jsonl").exists()
+    assert not (tmp_path / "job.jsonl").exists()
+    done = mbexec_("report", jobfile)
+    assert "plugin.jsonl.path is False, so there is no record; give the file of one." in done.stderr
+    mbexec_("run", jobfile, "--record", "own.jsonl")
+    assert read_record(tmp_path / "own.jsonl").started["config"]["sources"]["plugin.jsonl.path"] == "argument"
 
 
 def test_only_runs_are_recorded(jobfile, tmp_path):
@@ -152,7 +158,7 @@ def test_a_run_goes_on_without_its_record(jobfile, tmp_path, monkeypatch):
     done = mbexec_("run", jobfile)
     assert done.exit_code == DONE
     assert done.stderr.count("No space left on device") == 1
-    assert "mbexec report" not in done.stderr
+    assert "mbexec report" not in done.stdout
 
 
 # mbexec report

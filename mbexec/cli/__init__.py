@@ -121,7 +121,7 @@ def run(
     if output is not None:
         check_output(output)
     given = all_settings(executor, workers, settings, store)
-    spec, config = engine.read_job(job, given, defaults(job, quiet=quiet, record=True), to_run=True)
+    spec, config = engine.read_job(job, given, defaults(job, quiet=quiet), to_run=True)
     config = recorded(config, record)
     spare_inputs(output, job, config)
     stop, count = threading.Event(), Count(bool(config.run.store))
@@ -156,7 +156,7 @@ def _show_record(path: Path | None, run_id: str) -> None:
     from mbexec.reports import is_recorded
 
     if path is not None and is_recorded(path, run_id):
-        click.echo(f"Record {path}: `mbexec report` shows it", err=True)
+        click.echo(f"Record: {path}; `mbexec report` shows it")
 
 
 @main.command()

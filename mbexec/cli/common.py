@@ -45,7 +45,7 @@ __all__ = [
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 RECORD = "jsonl"  # the reporter that writes it
-DEFAULTS = {"run.reporters": ["progress", RECORD]}
+DEFAULTS = {"run.reporters": ["progress"]}
 
 T = TypeVar("T")
 
@@ -101,32 +101,32 @@ def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def defaults(job: Path, *, quiet: bool = False, record: bool = False) -> dict[str, Any]:
-    """What the command line does unless it is told otherwise; only runs have a `record`."""
+def defaults(job: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """What the command line does unless it is told otherwise."""
     place = working_directory() / job
-    reporters = ([] if quiet else ["progress"]) + ([RECORD] if record else [])
     files = {"run.store": place.with_suffix(".store"), f"plugin.{RECORD}.path": str(place.with_suffix(".jsonl"))}
-    return files | {"run.reporters": reporters}
+    return files | ({} if quiet else DEFAULTS)
 
 
 def recorded(config: RunConfig, record: Path | bool | None) -> RunConfig:
-    """The settings with the record that was asked for: True and None mean what they say themselves."""
-    if record is None or record is True:
-        return config
+    """The settings of a run with its record among the reporters, whoever else hears; False for no record."""
     others = tuple(name for name in config.run.reporters if name != RECORD)
-    if record is False:
-        return attrs.evolve(config, run=attrs.evolve(config.run, reporters=others))
+    table, sources = dict(config.plugin[RECORD]), dict(config.sources)
+    if isinstance(record, Path):
+        table["path"], sources[f"plugin.{RECORD}.path"] = str(working_directory() / record), "argument"
+    none = record is False or table["path"] is False
+    reporters = others if none else (*others, RECORD)
     return attrs.evolve(
         config,
-        run=attrs.evolve(config.run, reporters=(*others, RECORD)),
-        plugin={**config.plugin, RECORD: {**config.plugin.get(RECORD, {}), "path": str(working_directory() / record)}},
-        sources={**config.sources, f"plugin.{RECORD}.path": "argument"},
+        run=attrs.evolve(config.run, reporters=reporters),
+        plugin={**config.plugin, RECORD: table},
+        sources=sources,
     )
 
 
 def record_file(config: RunConfig) -> Path | None:
     """Where the record of the run goes; None if there is none."""
-    path = config.plugin.get(RECORD, {}).get("path") if RECORD in config.run.reporters else None
+    path = config.plugin[RECORD]["path"] if RECORD in config.run.reporters else None
     return working_directory() / path if isinstance(path, (str, Path)) else None
 
 

@@ -9,6 +9,7 @@ import click
 
 from mbexec.cli.common import RECORD, check_output, defaults, spare, write_file
 from mbexec.core.config import layers, read_config, working_directory
+from mbexec.core.errors import ConfigError
 from mbexec.core.host import node_settings
 from mbexec.core.opening import open_spec
 from mbexec.reports import Record, list_runs, read_record
@@ -106,4 +107,7 @@ def _record(place: Path) -> Path:
     if place.suffix.lower() not in _JOBS:
         return place
     sources = layers(open_spec(place)[1], {}, defaults(place))
-    return working_directory() / str(read_config(sources, node_settings).plugin[RECORD]["path"])
+    path = read_config(sources, node_settings).plugin[RECORD]["path"]
+    if not isinstance(path, str):
+        raise ConfigError(f"plugin.{RECORD}.path is {path!r}, so there is no record; give the file of one.")
+    return working_directory() / path
