@@ -140,6 +140,25 @@ def test_what_ran_when_a_run_was_killed(path):
     assert np.isnan(record.energies).sum() == 9
 
 
+def test_a_fragment_that_waits_for_its_second_run_does_not_run(path):
+    """Until it begins again."""
+    spec = job(
+        argon(2), program={"program": "toy-potential", "method": "failing", "keywords": {"fail": "random_error"}}
+    )
+    run(path, spec)
+    lines = path.read_text().splitlines()
+    held = [place for place, line in enumerate(lines) if line.startswith('{"event":"fragment_held"')]
+    assert len(held) == 3
+    first = json.loads(lines[held[0]])
+    assert first["error"]["error_type"] == "random_error"
+    begun = {"event": "fragment_started", "run_id": first["run_id"], "time": 1.0, "index": first["index"]}
+    written = json.dumps(begun, separators=(",", ":"))
+    path.write_text("\n".join([lines[0], written, lines[held[0]]]))
+    assert read_record(path).running == []
+    path.write_text("\n".join([lines[0], written, lines[held[0]], written]))
+    assert read_record(path).running == [begun]
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_record_cut_off_anywhere_can_be_read(path, data):

@@ -26,6 +26,7 @@ from attrs import define, field
 from mbexec import (
     ConfigError,
     FragmentDone,
+    FragmentHeld,
     FragmentStarted,
     LevelDone,
     MetricsEvent,
@@ -214,6 +215,8 @@ def _told(event: MetricsEvent) -> tuple[str, str]:
             return "fragment_done", _result(event)
         case FragmentStarted(task=task):
             return "fragment_started", f'"time":{event.time},"index":{task.index},"label":{_encode(task.label)}'
+        case FragmentHeld():
+            return "fragment_held", _pairs(_first_run(event))
         case RunStarted():
             return "run_started", _pairs(_start(event))
         case LevelDone(level=level):
@@ -246,6 +249,19 @@ def _tables(config: RunConfig) -> dict[str, Any]:
         "task": attrs.asdict(config.task) | orders,
         "plugin": config.plugin,
         "sources": config.sources,
+    }
+
+
+def _first_run(event: FragmentHeld) -> dict[str, Any]:
+    task, result = event.task, event.result
+    return {
+        "index": task.index,
+        "label": task.label,
+        "started": event.started,
+        "ended": event.ended,
+        "wall_time": result.wall_time,
+        "worker": result.worker,
+        "error": None if result.error is None else attrs.asdict(result.error),
     }
 
 

@@ -214,6 +214,8 @@ def read_record(path: str | Path, run_id: str | None = None) -> Record:
                 started = line
             case "fragment_started":
                 begun[line["index"]] = line
+            case "fragment_held":  # it will run a second time
+                begun.pop(line["index"], None)
             case "fragment_done":
                 done[line["index"]] = line
             case "run_done":
