@@ -59,7 +59,7 @@ def lowest(session: nox.Session) -> None:
     declared = {line for path in [ROOT, *CONTRIBS] for line in _dependencies(path) if not line.startswith("mbexec")}
     pins = sorted(line.split(",")[0].replace(">=", "==") for line in declared)
     session.install(*EDITABLE, *pins)
-    session.run("pytest", *TWO, "-m", "not packaging and not nightly and not qc and not current", *session.posargs)
+    session.run("pytest", *TWO, "-m", "not packaging and not nightly and not qc and not browser and not current", *session.posargs)
 
 
 def _dependencies(path: Path) -> list[str]:
@@ -87,4 +87,4 @@ def nightly(session: nox.Session) -> None:
     session.install(*EDITABLE)
     session.run("pytest", "-q", "-m", "nightly", "--timeout", "3600", *session.posargs)
     for _ in range(5):
-        session.run("pytest", "-q", *TWO, "-m", "not packaging and not nightly and not qc", *session.posargs)
+        session.run("pytest", "-q", *TWO, "-m", "not packaging and not nightly and not qc and not browser", *session.posargs)

@@ -32,15 +32,18 @@ def head(record: Record) -> str:
 def _verdict(record: Record) -> tuple[str, bool]:
     total = sum(ntasks for _, ntasks in record.started["levels"])
     done, failed = len(record.fragments), sum(each["error"] is not None for each in record.fragments)
-    reused, all_ = sum(each["reused"] for each in record.fragments), counted(total, "fragment calculation")
+    reused, all_ = (
+        sum(each["reused"] for each in record.fragments),
+        f"{total:,} fragment calculation{'s' * (total != 1)}",
+    )
     if record.result is None:
-        return f"The run broke off: {done} of {all_} had ended.", False
+        return f"The run broke off: {done:,} of {all_} had ended.", False
     if not record.result["success"]:
-        missing = f", and {total - done} did not run" if done < total else ""
-        return f"{failed} of {all_} failed{missing}.", False
+        missing = f", and {total - done:,} did not run" if done < total else ""
+        return f"{failed:,} of {all_} failed{missing}.", False
     if reused == total:
         return f"All {all_} were known before: nothing had to run.", True
-    known = f"; {reused} were known before" if reused else ""
+    known = f"; {reused:,} were known before" if reused else ""
     return f"All {all_} gave results{known}.", True
 
 
@@ -80,14 +83,18 @@ def _figures(record: Record) -> Iterator[tuple[str, str, str]]:
     """What the tiles show."""
     done = ran(record)
     failed, reused = sum(each["error"] is not None for each in done), len(record.fragments) - len(done)
-    known = f"{reused} known before, " if reused else ""
+    known = f"{reused:,} known before, " if reused else ""
     report = record.report
     if report is None:
-        yield "Fragment calculations", f"{len(done)} run", f"{known}{failed} failed"
+        yield "Fragment calculations", f"{len(done):,} run", f"{known}{failed:,} failed"
         yield "In programs", seconds(sum(each["wall_time"] for each in done)), "sum of their wall times"
         return
     yield "Wall time", seconds(report["wall_time"]), "from the first submission to the merged result"
-    yield "Fragment calculations", f"{report['executed']} run", f"{known}{failed} failed, {report['retried']} retried"
+    yield (
+        "Fragment calculations",
+        f"{report['executed']:,} run",
+        f"{known}{failed:,} failed, {report['retried']:,} retried",
+    )
     if not done:
         return
     yield "Speedup", _ratio(report["speedup"]), _based(report)
@@ -201,7 +208,8 @@ def _kinds(kinds: Mapping[tuple[str, str], list[dict[str, Any]]]) -> Iterator[st
 
 
 def _labels(several: list[dict[str, Any]]) -> str:
-    return several[0]["label"] + (f" and {len(several) - 1} more" if len(several) > 1 else "")
+    more = f" and {len(several) - 1} more" if len(several) > 1 else ""
+    return f"{several[0]['label']}{more}"
 
 
 def _clock(moment: float, record: Record) -> str:

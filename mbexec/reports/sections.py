@@ -126,7 +126,14 @@ def times(record: Record) -> str:
     crew = workers(record)
     span = max(each["ended"] for each in done) - min(each["started"] for each in done)
     rows = [
-        (number, one.name, one.ran, one.failed, f"{one.busy:.4g}", f"{100 * one.busy / span:.1f} %" if span else None)
+        (
+            number,
+            one.name,
+            f"{one.ran:,}",
+            f"{one.failed:,}",
+            f"{one.busy:.4g}",
+            f"{100 * one.busy / span:.1f} %" if span else None,
+        )
         for number, one in enumerate(crew[:_WORKERS], start=1)
     ]
     columns = ("worker", "host:process:thread", "run", "failed", "busy / s", "share")
@@ -153,7 +160,7 @@ def _levels(record: Record) -> str:
     counts, sums = ("nbody", "ntasks", "executed", "reused", "failed"), ("wall_time", "cpu_time")
     rows = [
         (
-            *(level[name] for name in counts),
+            *(f"{level[name]:,}" for name in counts),
             *(f"{level[name]:.4g}" if level["executed"] else None for name in sums),
             *(None if level[name] is None else f"{level[name]:.4g}" for name in ("shortest", "typical", "longest")),
             None if level["imbalance"] is None else f"{100 * level['imbalance']:.1f} %",

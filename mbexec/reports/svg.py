@@ -10,8 +10,6 @@ from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mbexec.core.errors import ConfigError
 from mbexec.tables.layout import printable
 
@@ -103,14 +101,21 @@ def series(place: int) -> str:
     return SERIES[place % len(SERIES)]
 
 
-def plain(axis: Any) -> None:
-    """Write powers of ten on a logarithmic axis as plain numbers; where these are few, numbers in between as well."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def plain(axis: Any, most: int = 7) -> None:
+    """Write numbers on a logarithmic axis as plain ones, round in the way of its scale, `most` of them at most."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-    least, most = axis.get_view_interval()
-    powers = math.log10(most / least)
-    between = (1.0,) if powers > 2 else (1.0, 2.0, 5.0) if powers > 0.7 else tuple(np.arange(1.0, 10.0, 0.5))
-    axis.set_major_locator(LogLocator(subs=between, numticks=8))
+    least, greatest = sorted(axis.get_view_interval())
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(greatest)) + 1)
+    finest: list[list[float]] = [
+        [k * 10.0**n for n in powers for k in subs] for subs in (range(1, 10), (1, 2, 5), (1, 3))
+    ]
+    coarser: list[list[float]] = [[10.0**n for n in powers if n % step == 0] for step in range(1, len(powers) + 1)]
+    shown = ([tick for tick in ticks if least <= tick <= greatest] for ticks in [*finest, *coarser])
+    ticks = next(found for found in shown if len(found) <= most)
+    if len(ticks) < 2:
+        ticks = [tick for tick in MaxNLocator(3).tick_values(least, greatest) if least <= tick <= greatest]
+    axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
     axis.set_minor_formatter(NullFormatter())
 
@@ -142,7 +147,7 @@ def as_svg(figure: Figure, name: str, title: str, tips: Mapping[str, Sequence[st
     body = re.sub(r"<style type=\"text/css\">.*?</style>", "", body, count=1)  # it would hold for the whole page
     for gid in tips or {}:
         body = _tipped(body, gid, (tips or {})[gid])
-    body = re.sub(r'(<g) id="marks-([\w-]+)"', r'\1 class="marks marks-\2"', body)
+    body = re.sub(r'(<(?:g|image)\b[^>]*?) id="marks-([\w-]+)"', r'\1 class="marks marks-\2"', body)
     body = re.sub(r'id="', f'id="{name}-', body)
     body = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', body)
     body = body.replace("xlink:href", "href").replace("url(#", f"url(#{name}-")

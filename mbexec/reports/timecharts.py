@@ -13,6 +13,7 @@ from mbexec.reports.charts import WIDTH
 from mbexec.reports.svg import MUTED, PAGE, TEXT, as_svg, figure_of, plain, series, without_frame
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 __all__ = ["load_chart", "timeline_chart", "times_chart"]
@@ -46,7 +47,7 @@ def timeline_chart(fragments: Sequence[Mapping[str, Any]], workers: Sequence[str
         axes.set_xlabel("time since the first fragment began, s")
         without_frame(axes, grid="x")
         failed = any(fragment["error"] for fragment in fragments)
-        _nbody_legend(axes, orders, failed=failed)
+        _nbody_legend(axes, orders, [_failed(cross=len(fragments) > _SINGLE_BARS)] if failed else [])
         return as_svg(figure, "timeline", "What each worker did when", tips)
 
 
@@ -106,7 +107,12 @@ def _image(
     rows = np.repeat(image, 9, axis=0)
     rows[::9] = 0.0  # a gap between lanes
     axes.imshow(
-        rows, extent=(0, span, len(lane) - 0.5, -0.5), aspect="auto", interpolation="nearest", gid="marks-image"
+        rows,
+        extent=(0, span, len(lane) - 0.5, -0.5),
+        aspect="auto",
+        interpolation="nearest",
+        gid="marks-image",
+        zorder=1.5,
     )
     failed = [fragment for fragment in fragments if fragment["error"]][:_SINGLE_BARS]
     axes.plot(
@@ -127,12 +133,20 @@ def _add(row: NDArray[np.float64], start: float, end: float) -> None:
     row[left:right] += np.minimum(columns + 1, end) - np.maximum(columns, start)
 
 
-def _nbody_legend(axes: Axes, orders: Sequence[int], *, failed: bool = False) -> None:
+def _failed(*, cross: bool) -> Artist:
+    """How what failed is marked: hatched, or crossed out where bars are too short for that."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    boxes = [Patch(color=series(place), label=_bodies(nbody)) for place, nbody in enumerate(orders)]
-    if failed:
-        boxes.append(Patch(facecolor=PAGE, edgecolor=MUTED, hatch="/////", label="failed"))
+    if cross:
+        return Line2D([], [], linestyle="none", marker="x", color=TEXT, markersize=5, label="failed")
+    return Patch(facecolor=PAGE, edgecolor=MUTED, hatch="/////", label="failed")
+
+
+def _nbody_legend(axes: Axes, orders: Sequence[int], more: Sequence[Artist] = ()) -> None:
+    from matplotlib.patches import Patch
+
+    boxes = [*(Patch(color=series(place), label=_bodies(nbody)) for place, nbody in enumerate(orders)), *more]
     style: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "borderaxespad": 0.1}
     axes.legend(handles=boxes, ncols=len(boxes), handlelength=1.2, **style)
 
@@ -159,7 +173,7 @@ def load_chart(levels: Sequence[Mapping[str, Any]]) -> str:
         left.set_xlabel("all fragments, s")
         right.set_xlabel("shortest, median, longest, s")
         right.set_xscale("log")
-        plain(right.xaxis)
+        plain(right.xaxis, 5)
         without_frame(left, grid="x")
         without_frame(right, grid="x")
         return as_svg(figure, "load", "Time of the fragments of each level: sums, and shortest, median and longest")
