@@ -86,7 +86,7 @@ def _figures(record: Record) -> Iterator[tuple[str, str, str]]:
     known = f"{reused:,} known before, " if reused else ""
     report = record.report
     if report is None:
-        yield "Fragment calculations", f"{len(done):,} run", f"{known}{failed:,} failed"
+        yield "Fragments", f"{len(done):,} run", f"{known}{failed:,} failed"
         yield "In programs", seconds(sum(each["wall_time"] for each in done)), "sum of their wall times"
         return
     yield "Wall time", seconds(report["wall_time"]), "from the first submission to the merged result"

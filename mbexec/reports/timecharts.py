@@ -196,7 +196,7 @@ def times_chart(fragments: Sequence[Mapping[str, Any]]) -> str:
             tips[f"marks-times-{nbody}"] = _stack(axes, edges, bottom, counts, there, place, nbody)
             bottom += counts
         axes.set_xscale("log")
-        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlim(edges[0] * 0.93, edges[-1])
         axes.set_ylim(0, 1.06 * bottom.max())
         plain(axes.xaxis)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
