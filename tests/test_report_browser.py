@@ -280,6 +280,19 @@ def test_a_large_run_is_a_page_that_opens(browser, runs):
     assert len(seen.rows("workers")) == 40
 
 
+_CUT = """
+return [...document.querySelectorAll(".table")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText);
+"""
+
+
+@pytest.mark.qc
+@pytest.mark.parametrize("width", [1000, 1180, 1400])
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_are_whole_where_there_is_room(browser, runs, kind, width):
+    """On a screen that is not a telephone's, no table has to be scrolled."""
+    assert browser.open(runs(kind).path, width).run(_CUT) == []
+
+
 @pytest.mark.qc
 @pytest.mark.parametrize("width", [360, 1400])
 @pytest.mark.parametrize("mode", ["light", "dark"])

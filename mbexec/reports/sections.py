@@ -34,7 +34,7 @@ def convergence(record: Record) -> str:
         plots.append(_figure("What each order adds, on a logarithmic scale", contributions_chart(found)))
     words = treatments(found)
     tables = [_energies(bsse, words[bsse], kinds) for bsse, kinds in found.items()]
-    return section("energies", "Energies", [told, _pair(plots), _pair(tables), _estimates(record)])
+    return section("energies", "Energies", [told, _pair(plots), _pair(tables, "tables"), _estimates(record)])
 
 
 def _energies(bsse: str, words: str, kinds: Mapping[str, Mapping[int, float]]) -> str:
@@ -176,6 +176,7 @@ def _figure(caption: str, drawn: str) -> str:
     return f"<figure><figcaption>{text(caption)}</figcaption>\n{drawn}</figure>"
 
 
-def _pair(parts: list[str]) -> str:
+def _pair(parts: list[str], kind: str = "plots") -> str:
+    """Next to each other where there is room."""
     boxes = "\n".join(f"<div>{part}</div>" for part in parts if part)
-    return f'<div class="pair">\n{boxes}\n</div>' if boxes else ""
+    return f'<div class="pair {kind}">\n{boxes}\n</div>' if boxes else ""
