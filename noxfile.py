@@ -59,7 +59,8 @@ def lowest(session: nox.Session) -> None:
     declared = {line for path in [ROOT, *CONTRIBS] for line in _dependencies(path) if not line.startswith("mbexec")}
     pins = sorted(line.split(",")[0].replace(">=", "==") for line in declared)
     session.install(*EDITABLE, *pins)
-    session.run("pytest", *TWO, "-m", "not packaging and not nightly and not qc and not browser and not current", *session.posargs)
+    choice = "not packaging and not nightly and not qc and not browser and not current"
+    session.run("pytest", *TWO, "-m", choice, *session.posargs)
 
 
 def _dependencies(path: Path) -> list[str]:
@@ -86,5 +87,6 @@ def nightly(session: nox.Session) -> None:
     """Long storms and matrices, the suite on the wheels, and that without real programs in several random orders."""
     session.install(*EDITABLE)
     session.run("pytest", "-q", "-m", "nightly", "--timeout", "3600", *session.posargs)
+    choice = "not packaging and not nightly and not qc and not browser"
     for _ in range(5):
-        session.run("pytest", "-q", *TWO, "-m", "not packaging and not nightly and not qc and not browser", *session.posargs)
+        session.run("pytest", "-q", *TWO, "-m", choice, *session.posargs)

@@ -160,7 +160,7 @@ def load_chart(levels: Sequence[Mapping[str, Any]]) -> str:
     some = [(place, level) for place, level in enumerate(levels) if level["executed"]]
     rows, names = range(len(some)), [_bodies(level["nbody"]) for _, level in some]
     with figure_of(WIDTH, max(2.9, 1.0 + 0.42 * len(some))) as figure:
-        left, right = figure.subplots(1, 2, sharey=True)
+        left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.08})
         for row, (place, level) in enumerate(some):
             left.barh(row, level["wall_time"], height=0.6, color=series(place), gid=f"marks-sum-{level['nbody']}")
             times = [level["shortest"], level["typical"], level["longest"]]
@@ -184,7 +184,7 @@ def times_chart(fragments: Sequence[Mapping[str, Any]]) -> str:
     from matplotlib.ticker import MaxNLocator
 
     orders = sorted({fragment["nbody"] for fragment in fragments})
-    edges = bins(fragment["wall_time"] for fragment in fragments)
+    edges = _bins(fragment["wall_time"] for fragment in fragments)
     with figure_of(WIDTH, 2.9) as figure:
         axes = figure.add_subplot()
         bottom = np.zeros(len(edges) - 1)
@@ -196,18 +196,19 @@ def times_chart(fragments: Sequence[Mapping[str, Any]]) -> str:
             tips[f"marks-times-{nbody}"] = _stack(axes, edges, bottom, counts, there, place, nbody)
             bottom += counts
         axes.set_xscale("log")
-        axes.set_xlim(edges[0] * 0.93, edges[-1])
+        axes.set_xlim(edges[0] * 0.9, edges[-1])
         axes.set_ylim(0, 1.06 * bottom.max())
         plain(axes.xaxis)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("wall time of a fragment, s")
         axes.set_ylabel("fragments")
         without_frame(axes, grid="y")
+        axes.tick_params(axis="x", which="both", pad=7)  # clear of the 0 in the corner
         _nbody_legend(axes, orders)
         return as_svg(figure, "times", "How many fragments took how long", tips)
 
 
-def bins(times: Any) -> NDArray[np.float64]:
+def _bins(times: Any) -> NDArray[np.float64]:
     """Edges, five to a power of ten, in which all the given times lie."""
     found = [max(time, 1e-6) for time in times]
     least, most = math.floor(_STEPS * math.log10(min(found))), math.floor(_STEPS * math.log10(max(found))) + 1
