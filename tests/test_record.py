@@ -179,6 +179,15 @@ def test_a_record_cut_off_anywhere_can_be_read(path, data):
     assert len(read_record(path, record.run_id).fragments) == len(record.fragments)
 
 
+def test_a_line_behind_a_piece_of_another_counts(path):
+    """A run was killed as it wrote, while another was writing to the same record."""
+    run(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], lines[4][:60].replace(lines[4][30:34], b"f00d"), *lines[5:]]))
+    assert len(read_record(path).fragments) == 10
+    assert read_record(path).report is not None
+
+
 def test_distances_are_between_closest_atoms(path):
     """In angstrom; 0 of a fragment to itself."""
     found = run(path, job(WATER_TRIMER, max_nbody=2, program=LJ))

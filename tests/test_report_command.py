@@ -349,6 +349,7 @@ def test_the_ending_of_a_file_says_what_is_written(jobfile, tmp_path, name, begi
             "'job.jsonl' is the record itself; give the report",
         ),
         (["job.toml", "-o", "job.toml", "--format", "csv"], "'job.toml' is the job itself; give the report a file"),
+        (["job.jsonl", "-o", "job.store", "--format", "csv"], "'job.store' is the store itself; give the report"),
         (["job.toml", "-o", "no/where.md"], "the folder of 'no/where.md' does not exist."),
         (["other.jsonl"], "There is no record other.jsonl; `mbexec run JOB` writes one"),
         (["job.store"], "job.store is no record of runs"),
@@ -358,11 +359,12 @@ def test_the_ending_of_a_file_says_what_is_written(jobfile, tmp_path, name, begi
 def test_what_cant_be_reported(jobfile, words, said):
     """Said in a sentence, and nothing is written over."""
     mbexec_("run", jobfile)
-    before = jobfile.read_text(), jobfile.with_suffix(".jsonl").read_text()
+    files = [jobfile.with_suffix(suffix) for suffix in (".toml", ".jsonl", ".store")]
+    before = [path.read_bytes() for path in files]
     done = mbexec_("report", *words)
     assert done.exit_code == BAD_INPUT
     assert said in done.stderr
-    assert (jobfile.read_text(), jobfile.with_suffix(".jsonl").read_text()) == before
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_a_record_that_a_job_names(jobfile, tmp_path):

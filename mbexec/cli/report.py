@@ -72,9 +72,9 @@ def report(place: Path, run_id: str | None, form: str | None, output: Path | Non
     form = form or _form(output)
     if output is not None:
         check_output(output)
-        spare(output, {"the record": path, "the job": place}, "the report")
     record = read_record(path, run_id)
     if output is not None:
+        spare(output, {"the record": path, "the job": place} | _store(record), "the report")
         write_file(output, _FORMATS[form](record))
         click.echo(f"Report written to {output}.")
         return
@@ -83,6 +83,12 @@ def report(place: Path, run_id: str | None, form: str | None, output: Path | Non
     if form == "md" and run_id is None and (others := len(list_runs(path)) - 1):
         runs = f"{others} other run{'s' * (others > 1)}"
         click.echo(f"\nThe record {path} has {runs}: --run ID shows one of {_named(path, record)}.", nl=True)
+
+
+def _store(record: Record) -> dict[str, Path]:
+    """Where the run kept its results, if that is a file."""
+    config = record.started["config"]
+    return {"the store": Path(config["plugin"]["sqlite"]["path"])} if config["run"]["store"] == "sqlite" else {}
 
 
 def _named(path: Path, record: Record) -> str:

@@ -107,7 +107,7 @@ class Jsonl:
 
     def __enter__(self) -> Self:
         """Refuse a file that is something else; nothing is written before the run starts."""
-        if not self.path.parent.is_dir():
+        if not os.path.isdir(self.path.parent):
             raise ConfigError(f"The record can't be {str(self.path)!r}: its folder does not exist.")
         with suppress(OSError):  # it is not there, or will be told of when it is written
             if not stat.S_ISREG(os.stat(self.path).st_mode) or not begins_as_record(self.path):

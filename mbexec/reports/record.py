@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Record", "Run", "is_recorded", "list_runs", "read_record"]
 
 _HEAD = re.compile(rb'\s*\{"event":"(\w+)","run_id":"(\w+)"')  # of each line
+_OPEN = b'{"event":"'
 _START = b"run_started"
 _TAIL = 1 << 20  # bytes
 
@@ -233,7 +234,7 @@ def _lines(path: Path, event: bytes | None = None, run_id: bytes | None = None) 
                 f"{path} is no record of runs; `mbexec run JOB` writes one, JOB.jsonl, unless it is told not to."
             )
         with path.open("rb") as file:
-            for text in file:
+            for text in map(_whole, file):
                 head = _HEAD.match(text)
                 if head is not None and (event or head[1], run_id or head[2]) == (head[1], head[2]):
                     with suppress(ValueError):  # it was cut off
@@ -244,3 +245,14 @@ def _lines(path: Path, event: bytes | None = None, run_id: bytes | None = None) 
         ) from error
     except OSError as error:
         raise ConfigError(f"The record {path} can't be read: {error.strerror}.") from error
+
+
+def _whole(text: bytes) -> bytes:
+    """A line; or what another run wrote behind a piece of one."""
+    last = text.rfind(_OPEN)
+    if last > 0:
+        try:
+            json.loads(text)
+        except ValueError:
+            return text[last:]
+    return text
