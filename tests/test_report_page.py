@@ -87,6 +87,14 @@ def test_monomers_alone_make_a_page(ran):
     assert "No contribution of a pair or a triple is known." in found.sections["strongest"]
 
 
+def test_a_result_that_is_but_an_energy_is_told(ran):
+    """As planners of others may have it."""
+    record = ran(job(argon(3), max_nbody=2))
+    found = Words(page(with_(record, result={"success": True, "properties": {"return_energy": -1.25}})))
+    assert "The energy is -1.2500000000 E_h." in found.sections["energies"]
+    assert "convergence" not in found.plots
+
+
 def test_what_was_not_measured_is_not_made_up(ran):
     """Without times of their own, there is no speedup and no bound."""
     record = ran(job(argon(3), max_nbody=2))

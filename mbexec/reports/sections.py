@@ -26,7 +26,9 @@ def convergence(record: Record) -> str:
     success = (record.result or {}).get("success")
     told = "" if success else paragraph("Only sums that depend on nothing that is missing are here.")
     if not found:
-        return section("energies", "Energies", [paragraph("No sum of the expansion is known."), _estimates(record)])
+        alone = known_sums(record).get("return_energy")  # of a planner that merges in a way of its own
+        sentence = "No sum of the expansion is known." if alone is None else f"The energy is {alone:.10f} E_h."
+        return section("energies", "Energies", [paragraph(sentence), _estimates(record)])
     plots = []
     if any(kinds["interaction"] for kinds in found.values()):
         plots.append(_figure("Interaction energy through each order", convergence_chart(found)))
