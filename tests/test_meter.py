@@ -99,6 +99,24 @@ def test_child_processes_are_counted_once():
     assert sum(each.cpu_time for each in found) == pytest.approx(spent, abs=0.1)
 
 
+def test_children_that_end_together_are_shared_out():
+    """Whoever is asked first does not take them all: the other would seem to have waited for nothing."""
+    ended = threading.Barrier(2)
+    loads = [Meter(), Meter()]
+
+    def run(load):
+        with load:
+            subprocess.run([sys.executable, "-I", "-S", "-c", SPIN], check=True)
+            ended.wait()
+
+    threads = [threading.Thread(target=run, args=(load,)) for load in loads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(0.15 < load.children < 0.35 for load in loads)
+
+
 def test_children_of_before_are_not_counted():
     """What was waited for before a load began is not its own."""
     spin_outside()

@@ -74,20 +74,17 @@ def _seconds(pattern: re.Pattern[bytes], told: bytes | None, unit: float) -> flo
 
 
 class _Children:
-    """Processor time of ended child processes, each second of it given to one of those who ask."""
+    """Processor time of ended child processes, given in equal parts to all that are measured just then."""
 
     given = 0.0
 
     @classmethod
-    def time(cls) -> float:
+    def share_out(cls, running: set[Meter]) -> None:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
-
-    @classmethod
-    def take(cls) -> float:
-        now = cls.time()
-        new, cls.given = now - cls.given, now
-        return new
+        now = usage.ru_utime + usage.ru_stime
+        for load in running:
+            load.children += (now - cls.given) / len(running)
+        cls.given = now
 
 
 _lock = threading.Lock()
@@ -120,6 +117,8 @@ class Meter:
     lost
         How much sooner, at most, it would have ended alone, s: what it waited for a processor, what it may have
         waited for others that were measured in this process, and its child processes for a processor.
+    children
+        Of the processor time, what child processes took.
     peak_memory
         The most that this process, or a child process of it that has ended, has held so far, bytes.
     """
@@ -129,6 +128,7 @@ class Meter:
     cpu_time: float = field(default=0.0, init=False)
     lost: float = field(default=0.0, init=False)
     peak_memory: int = field(default=0, init=False)
+    children: float = field(default=0.0, init=False)
     _shared: bool = field(default=False, init=False)
     _times: tuple[float, float] = field(init=False)
     _counters: tuple[bytes | None, bytes | None] = field(init=False)
@@ -136,8 +136,7 @@ class Meter:
     def __enter__(self) -> Self:
         with _lock:
             self._shared = bool(_running)
-            if not _running:
-                _Children.given = _Children.time()
+            _Children.share_out(_running)
             for other in _running:
                 other._shared = True
             _running.add(self)
@@ -151,8 +150,9 @@ class Meter:
         own = time.thread_time() - self._times[0]
         others = max(0.0, time.process_time() - self._times[1] - own)
         with _lock:
+            _Children.share_out(_running)
             _running.discard(self)
-            children = _Children.take()
+        children = self.children
         self.cpu_time = own + children + (0.0 if self._shared else others)
         self.lost = self._lost(own, others, children)
         self.peak_memory = max(memory(), _most(resource.RUSAGE_CHILDREN))
