@@ -87,6 +87,11 @@ class _Children:
         cls.given = now
 
 
+def _crowding() -> float:
+    """How many processors there are for each that this process may use: the kernel tells of waiting as a mean of all."""
+    return (os.cpu_count() or 1) / len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1.0
+
+
 _lock = threading.Lock()
 _files = _Files()
 _running: set[Meter] = set()
@@ -167,7 +172,7 @@ class Meter:
         if children:
             stall = self._since(_STALL, 1e-6, 1)
             waited = max(0.0, waited - children)
-            return delay + (waited if stall is None else min(waited, stall))
+            return delay + (waited if stall is None else min(waited, stall * _crowding()))
         if not self._shared:
             return delay
         # It may have waited for others of its process: their processor time, for which they had to wait as it had.
