@@ -88,7 +88,7 @@ class _Children:
 
 
 def _crowding() -> float:
-    """How many processors there are for each that this process may use: the kernel tells of waiting as a mean of all."""
+    """Processors for each one that this process may use: the kernel tells of waiting as a mean over all of them."""
     return (os.cpu_count() or 1) / len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1.0
 
 
