@@ -31,7 +31,7 @@ from mbexec.core.logs import configure
 
 LARGE, SMALL = 39, 24  # atoms: 9,919 and 2,324 fragments
 RECORD = {"plugin.jsonl.path": "run.jsonl"}
-BOUND = 1.25  # of the default set; 1.1 where the machine does nothing else
+BOUND = 1.5  # of the default set, small runs on a busy machine; 1.1 is the aim for 10,000 fragments
 ALL_BOUND = 4.0
 
 
@@ -75,7 +75,9 @@ def measured(spec: Any, executor: str, reporters: tuple[str, ...]) -> tuple[floa
     """Wall and processor time of a run, s."""
     with terminal():
         wall, cpu = time.perf_counter(), time.process_time()
-        found = mbexec.run(spec, executor=executor, workers=2 if executor != "serial" else 1, reporters=reporters, **RECORD)
+        found = mbexec.run(
+            spec, executor=executor, workers=2 if executor != "serial" else 1, reporters=reporters, **RECORD
+        )
         times = time.perf_counter() - wall, time.process_time() - cpu
     assert found.result.success
     return times
