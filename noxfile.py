@@ -80,6 +80,8 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/executors.py", "--check")
     session.run("python", "benchmarks/parallel.py", "--check")
     session.run("python", "benchmarks/store.py", "--check")
+    session.run("python", "benchmarks/reporters.py", "--check")
+    session.run("python", "benchmarks/eta.py", "--check")
 
 
 @nox.session

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import NoReturn, TypeVar
 
-import click
 import psutil
 import structlog
 from attrs import define, field
@@ -111,7 +110,7 @@ class _Stopping:
         self.stop.set()
         name = signal.Signals(number).name
         told = f"Stopping ({name}): nothing new is started, what runs has {self.grace:g} s to finish. Ctrl-C kills it."
-        click.echo(told, err=True)
+        print(told, file=sys.stderr, flush=True)  # click would write past a display that is being drawn there
 
 
 def _kill_children() -> bool:

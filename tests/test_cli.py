@@ -192,7 +192,11 @@ def test_progress_speaks_now_and_then(jobfile):
     """As often as its setting says."""
     lines = mbexec_("run", jobfile, "--set", "plugin.progress.interval=0").stderr.splitlines()
     count = len(mbexec.plan(jobfile))
-    assert lines[2:-1] == [f"{done} of {count} fragment calculations done" for done in range(1, count + 1)]
+    words = r"(\d+) of (\d+) fragment calculations done \((\d+)% of the time\); about \d+ s left(; running: .*)?"
+    found = [re.fullmatch(words, line).groups() for line in lines[2:-2]]
+    assert [(int(done), int(total)) for done, total, *_ in found] == [(done, count) for done in range(1, count)]
+    assert all(0 < int(share) < 100 for *_, share, _ in found)
+    assert lines[-2:] == [f"{count} of {count} fragment calculations done"] * 2
 
 
 @pytest.mark.parametrize("option", ["-q", "--quiet"])
@@ -225,14 +229,15 @@ def test_progress_on_a_terminal(jobfile):
     code, seen = on_a_terminal("run", jobfile)
     assert code == DONE
     for level in mbexec.plan(jobfile).levels:
-        assert re.search(rf"{level.nbody}-body .* {len(level)}/{len(level)} ", seen)
+        assert re.search(rf"{level.nbody}-body .* 100% +{len(level)}/{len(level)}\b", seen)
 
 
 def test_failures_on_a_terminal(failing):
-    """The bar says how many there are."""
+    """They have a column of their own."""
     code, seen = on_a_terminal("run", failing)
     assert code == FAILED
-    assert "1 failed in all" in seen
+    assert re.search(r"share +done +failed", seen)
+    assert re.search(r"1-body .* 100% +4/4 +1\b", seen)
 
 
 def test_the_options_of_run_override_the_job(jobfile):

@@ -111,7 +111,7 @@ def test_toml_on_a_page_is_part_of_a_job(page, checkout):
         job = {**HELIUM, **tables}
         assert len(mbexec.plan(job)) > 0
         if job["program"] == HELIUM["program"]:
-            executor = next(iter(tables.get("plugin", {})), None)
+            executor = tables.get("run", {}).get("executor") or next(iter(tables.get("plugin", {})), None)
             assert mbexec.run(job, executor=executor).result.success
 
 

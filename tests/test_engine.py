@@ -407,38 +407,6 @@ def test_a_failing_run_is_reported_to_its_end(uranium, events):
     assert events[-1].report.failed == 3
 
 
-def test_the_structlog_reporter_logs_events(uranium):
-    """Fixed names, data as keys; fragments at debug level unless they fail."""
-    with capture_logs() as logs:
-        found = mbexec.run(uranium, reporters=["structlog"], schedule="nbody")
-    assert {log.pop("run_id") for log in logs} == {found.report.run_id}
-    assert [log["event"] for log in logs] == [
-        "run_started",
-        *("level_started", "fragment_done", "fragment_failed", "fragment_done", "level_done"),
-        *("level_started", "fragment_failed", "fragment_done", "fragment_failed", "level_done"),
-        "run_done",
-    ]
-    assert logs[0] == {
-        "event": "run_started",
-        "log_level": "info",
-        "executor": "serial",
-        "workers": 1,
-        "ntasks": 6,
-    }
-    assert logs[2]["log_level"] == "debug"
-    assert (logs[3]["log_level"], logs[3]["label"]) == ("warning", '["(auto)", [2], [2]]')
-    assert logs[3]["error_type"] == "input_error"
-    assert logs[5] == {"event": "level_done", "log_level": "info", "nbody": 1, "ntasks": 3, "failed": 1}
-
-
-def test_the_structlog_reporter_without_a_configuration(tables, capsys):
-    """Lines on standard error, away from results."""
-    mbexec.run(tables, reporters=["structlog"])
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "run_done" in printed.err
-
-
 # Stores
 
 

@@ -18,6 +18,7 @@ from mbexec.plugins.manybody import ManyBody
 from mbexec.plugins.progress import Progress
 from mbexec.plugins.sqlite import Sqlite
 from mbexec.plugins.structlog import Structlog
+from mbexec.plugins.trace import Trace
 from mbexec.testing import (
     PLANNER_RULES,
     REPORTER_RULES,
@@ -231,7 +232,7 @@ class Completist(Telling):
 
 
 @pytest.mark.parametrize("rule", REPORTER_RULES)
-@pytest.mark.parametrize("reporter", [lambda: Jsonl("run.jsonl"), Progress, Structlog, Telling])
+@pytest.mark.parametrize("reporter", [lambda: Jsonl("run.jsonl"), Progress, Structlog, Trace, Telling])
 def test_reporters_keep_every_rule(rule, reporter):
     """The built-in ones, and the start of the bad ones."""
     rule(reporter)

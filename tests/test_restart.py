@@ -32,7 +32,9 @@ IN_FLIGHT = {"serial": 1, "threads": 4, "asyncio": 4, "loky": 20}
 NIGHTLY = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 WORDS = re.compile(
     r"Store \S*job\.store: \d+ results?|\d+ fragment calculations on \w+, workers: \d|"
-    r"\d+ of \d+ fragment calculations done|Stopping \(SIGTERM\): nothing new .*|"
+    r"\d+ of \d+ fragment calculations done( \(\d+% of the time\))?(, \d+ reused)?"
+    r"(; about [\w ]+ left)?(; running: .*)?|"
+    r"Stopping \(SIGTERM\): nothing new .*|"
     r"Interrupted: \d+ of \d+ fragment calculations are done\. The same command goes on from there\."
 )
 

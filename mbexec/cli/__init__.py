@@ -85,7 +85,7 @@ class _Commands(click.Group):
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    print(f"Warning: {message}", file=sys.stderr, flush=True)  # click would write past the progress that is drawn there
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

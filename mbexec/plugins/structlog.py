@@ -8,9 +8,30 @@ from typing import Any
 import structlog
 from attrs import define, field
 
-from mbexec import FragmentDone, LevelDone, LevelStarted, MetricsEvent, RunDone, RunStarted, hookimpl
+from mbexec import (
+    FragmentDone,
+    FragmentHeld,
+    FragmentStarted,
+    LevelDone,
+    LevelReport,
+    LevelStarted,
+    MetricsEvent,
+    RunDone,
+    RunReport,
+    RunStarted,
+    TaskError,
+    hookimpl,
+)
 
 __all__ = ["Structlog"]
+
+_DIGITS = 6
+_OF_A_LEVEL = ("nbody", "ntasks", "executed", "reused", "failed", "wall_time", "cpu_time", "longest", "imbalance")
+_OF_A_RUN = (
+    *("executor", "workers", "ntasks", "executed", "reused", "failed", "retried", "wall_time", "fragment_time"),
+    *("serial_time", "speedup", "efficiency", "contention", "critical_path", "bound", "imbalance"),
+    *("startup", "finishing", "idle", "retry_time", "worker_memory", "memory", "bytes_moved"),
+)
 
 
 def _logger() -> Any:
@@ -22,7 +43,10 @@ def _logger() -> Any:
 
 @define(eq=False)
 class Structlog:
-    """Logs run, level and fragment events; fragments at debug level unless they fail."""
+    """Logs run, level and fragment events; fragments at debug level unless they fail.
+
+    The last line, ``run_done``, has all figures of the run's report, but for those that were not measured.
+    """
 
     _log: Any = field(factory=_logger, init=False)
 
@@ -32,25 +56,37 @@ class Structlog:
         match event:
             case RunStarted():
                 self._log = self._log.bind(run_id=event.run_id)
-                ntasks = sum(count for _, count in event.levels)
                 kept = {"store": event.store} if event.store else {}
+                ntasks = len(event.plan)
                 self._log.info("run_started", executor=event.executor, workers=event.workers, ntasks=ntasks, **kept)
             case LevelStarted():
                 self._log.info("level_started", nbody=event.nbody, ntasks=event.ntasks)
+            case FragmentStarted():
+                self._log.debug("fragment_started", label=event.task.label)
+            case FragmentHeld():
+                self._log.info("fragment_held", label=event.task.label, **_told(event.result.error))
             case FragmentDone():
                 self._fragment(event)
             case LevelDone(level=level):
-                self._log.info("level_done", nbody=level.nbody, ntasks=level.ntasks, failed=level.failed)
-            case RunDone(report=report):
-                wall = round(report.wall_time, 3)
-                self._log.info("run_done", ntasks=report.ntasks, failed=report.failed, wall_time=wall)
+                self._log.info("level_done", **_figures(level, _OF_A_LEVEL))
+            case RunDone(report=report, result=result):
+                self._log.info("run_done", success=bool(result.success), **_figures(report, _OF_A_RUN))
 
     def _fragment(self, event: FragmentDone) -> None:
         label, error = event.task.label, event.result.error
         if error is not None:
-            self._log.warning(
-                "fragment_failed", label=label, error_type=error.error_type, error_message=error.error_message
-            )
+            self._log.warning("fragment_failed", label=label, reused=event.reused, **_told(error))
         else:
-            wall = round(event.result.wall_time, 6)
+            wall = round(event.result.wall_time, _DIGITS)
             self._log.debug("fragment_done", label=label, wall_time=wall, reused=event.reused)
+
+
+def _told(error: TaskError | None) -> dict[str, str]:
+    return {} if error is None else {"error_type": error.error_type, "error_message": error.error_message}
+
+
+def _figures(report: LevelReport | RunReport, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those that there are."""
+    found = {name: getattr(report, name) for name in names}
+    rounded = {name: round(value, _DIGITS) if isinstance(value, float) else value for name, value in found.items()}
+    return {name: value for name, value in rounded.items() if value is not None}

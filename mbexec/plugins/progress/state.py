@@ -1,0 +1,128 @@
+"""Counts what happens during a run, for whoever shows it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from attrs import define, field, frozen
+
+from mbexec import FragmentDone, FragmentHeld, FragmentStarted, MetricsEvent, RunStarted, Task
+from mbexec.plugins.progress.estimate import Estimate, Outlook
+from mbexec.plugins.progress.words import short
+
+__all__ = ["Count", "Running", "Seen", "State"]
+
+_DONE, _STARTED, _HELD = range(3)
+_MANY = 1000  # notes that are counted at the latest
+_REST = 50  # times as long as the last estimate took: no more than a fiftieth of the time goes into estimates
+
+
+@define
+class Count:
+    """Fragments by what became of them: how many there are, ran, came from a store, and failed of those that ran."""
+
+    total: int = 0
+    ran: int = 0
+    reused: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        """Those that ran or came from a store."""
+        return self.ran + self.reused
+
+
+@frozen
+class Running:
+    """A fragment that runs: its label in short, for how many seconds, and how many were expected if that is known."""
+
+    label: str
+    seconds: float
+    expected: float | None
+
+
+@frozen
+class Seen:
+    """A run at some moment: counts by nbody, how far it is, and the fragments that have been running longest."""
+
+    counts: dict[int, Count]
+    outlook: Outlook
+    running: int
+    longest: tuple[Running, ...]
+
+    @property
+    def all(self) -> Count:
+        """Sums over all nbody."""
+        of = self.counts.values()
+        return Count(
+            sum(c.total for c in of), sum(c.ran for c in of), sum(c.reused for c in of), sum(c.failed for c in of)
+        )
+
+
+@define(eq=False)
+class State:
+    """Takes events from any thread, and only notes them; what follows from that is worked out when it is to be seen."""
+
+    event: RunStarted
+    _counts: dict[int, Count] = field(init=False)
+    _estimate: Estimate = field(init=False)
+    _noted: deque[tuple[int, Task, float, float, bool, bool, str]] = field(factory=deque, init=False)
+    _running: dict[int, tuple[Task, float]] = field(factory=dict, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _outlook: Outlook | None = field(default=None, init=False)
+    _due: float = field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._counts = {nbody: Count(ntasks) for nbody, ntasks in self.event.levels}
+        self._estimate = Estimate(self.event.plan, self.event.costs, self.event.workers)
+
+    def take(self, event: MetricsEvent) -> None:
+        """Note what a fragment's event says, and no more: counted together, many cost less than one by one."""
+        match event:
+            case FragmentDone(task=task, result=result):
+                failed = result.error is not None
+                self._noted.append((_DONE, task, event.started, event.ended, event.reused, failed, result.worker))
+            case FragmentStarted():
+                self._noted.append((_STARTED, event.task, event.time, 0.0, False, False, ""))
+            case FragmentHeld():
+                self._noted.append((_HELD, event.task, event.started, event.ended, False, True, ""))
+        if len(self._noted) > _MANY:
+            with self._lock:
+                self._count()
+
+    def _count(self) -> None:
+        while self._noted:
+            what, task, started, ended, reused, failed, worker = self._noted.popleft()
+            if what == _STARTED:
+                self._running.setdefault(task.index, (task, started))  # of several runs of it, the first counts
+                self._estimate.began(started)
+                continue
+            self._running.pop(task.index, None)
+            if what == _HELD:
+                self._estimate.tried(started, ended)
+                continue
+            count = self._counts[task.nbody]
+            if reused:
+                count.reused += 1
+                self._estimate.reused(task.index)
+            else:
+                count.ran += 1
+                count.failed += failed
+                self._estimate.ran(task.index, worker, started, ended)
+
+    def seen(self, most: int, *, exact: bool = False) -> Seen:
+        """How it looks, with no more running fragments than that; `exact` to estimate anew, however long it takes."""
+        with self._lock:
+            self._count()
+            now, clock = time.time(), time.perf_counter()
+            if exact or self._outlook is None or clock > self._due:
+                begun = {index: start for index, (_, start) in self._running.items()}
+                self._outlook = self._estimate.outlook(now, begun)
+                self._due = time.perf_counter() + _REST * (time.perf_counter() - clock)
+            counts = {nbody: Count(c.total, c.ran, c.reused, c.failed) for nbody, c in self._counts.items()}
+            longest = sorted(self._running.values(), key=lambda each: each[1])[:most]
+            mcs = len(self.event.plan.expansion.mcs)
+            running = (Running(short(t, mcs), now - start, self._estimate.expected(t.index)) for t, start in longest)
+            return Seen(counts, self._outlook, len(self._running), tuple(running))
