@@ -225,3 +225,15 @@ def test_the_schema_names_every_figure():
         assert set(described["properties"]) == set(described["required"]) == set(names)
         assert described["additionalProperties"] is False
         assert all(entry.get("description") for entry in described["properties"].values())
+
+
+def test_what_reporters_are_given_of_a_result():
+    """All of it, but for values that they can't replace."""
+    whole = TaskResult(*range(len(attrs.fields(TaskResult))))
+    whole = attrs.evolve(whole, values={"energy": 1.0})
+    given = whole.guarded()
+    names = attrs.fields_dict(TaskResult).keys() - {"values"}
+    assert {name: getattr(given, name) for name in names} == {name: getattr(whole, name) for name in names}
+    assert dict(given.values) == whole.values
+    with pytest.raises(TypeError):
+        given.values["energy"] = 2.0

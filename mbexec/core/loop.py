@@ -7,10 +7,8 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import numpy as np
 from attrs import define, field
 from numpy.typing import NDArray
@@ -209,7 +207,7 @@ class Run:
 
     def _shown(self, result: TaskResult) -> TaskResult:
         """The result as reporters see it, who can't change it."""
-        return attrs.evolve(result, values=MappingProxyType(result.values)) if self._reporters else result
+        return result.guarded() if self._reporters else result
 
     def _passed(self, task: Task, result: TaskResult, events: Iterable[MetricsEvent]) -> TaskResult:
         self._seen[task.index] = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,6 +120,24 @@ class TaskResult:
     def noted(self, note: str) -> TaskResult:
         """The same result with one more note."""
         return evolve(self, notes=(*self.notes, note))
+
+    def guarded(self) -> TaskResult:
+        """The same result with values that can't be replaced; by hand, since it is made of every one."""
+        return TaskResult(
+            self.index,
+            MappingProxyType(self.values),
+            self.error,
+            self.started,
+            self.ended,
+            self.cpu_time,
+            self.worker,
+            self.body,
+            self.notes,
+            self.output,
+            self.step,
+            self.lost,
+            self.peak_memory,
+        )
 
     @property
     def wall_time(self) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -47,7 +46,7 @@ def _as_in_a_run(event: MetricsEvent) -> MetricsEvent:
     if not isinstance(event, FragmentDone):
         return event
     ResultCheck("gradient", [1] * max(event.task.bas)).problem(event.task, event.result)
-    return attrs.evolve(event, result=attrs.evolve(event.result, values=MappingProxyType(event.result.values)))
+    return attrs.evolve(event, result=event.result.guarded())
 
 
 def _told(make: Make, events: list[MetricsEvent]) -> None:
