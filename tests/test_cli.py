@@ -344,8 +344,8 @@ def test_show_config_tells_values_and_sources(jobfile, tmp_path, monkeypatch):
     for key, value, source in [
         ("run.executor", "serial", str(jobfile)),
         ("run.planner", "manybody", "default"),
-        ("run.reporters", "progress", "default"),
-        ("run.store", "-", "default"),
+        ("run.reporters", "progress, jsonl", "default"),
+        ("run.store", "sqlite", "default"),
         ("run.schedule", "nbody", "MBEXEC_RUN__SCHEDULE"),
         ("task.ncores", "2", "argument"),
         ("task.memory", "1.5", "QCENGINE_MEMORY"),
@@ -370,7 +370,7 @@ def test_plugins_lists_what_is_installed():
     """Name, roles, distribution and version; which are active by default."""
     shown = mbexec_("plugins").stdout
     for plugin in installed_plugins():
-        active = "yes" if plugin.name in ("threads", "manybody", "progress") else ""
+        active = "yes" if plugin.name in ("threads", "manybody", "progress", "jsonl", "sqlite") else ""
         roles = ", ".join(plugin.roles)
         assert re.search(rf"{plugin.name} +{roles} +{active} +{plugin.distribution} +{plugin.version}\b", shown)
 

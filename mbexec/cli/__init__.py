@@ -20,7 +20,6 @@ from mbexec.cli.bench import bench
 from mbexec.cli.checks import status, verify
 from mbexec.cli.common import (
     BAD_INPUT,
-    DEFAULTS,
     DONE,
     FAILED,
     all_settings,
@@ -168,7 +167,7 @@ def plan(job: Path, executor: str | None, workers: int | None, settings: dict[st
     """Show which fragment calculations a job needs, and run none."""
     from mbexec import tables
 
-    spec, config = engine.read_job(job, all_settings(executor, workers, settings), DEFAULTS)
+    spec, config = engine.read_job(job, all_settings(executor, workers, settings), defaults(job))
     console = terminal()
     made = engine.make_plan(spec, config)
     console.print(tables.plan_table(made))
@@ -176,7 +175,7 @@ def plan(job: Path, executor: str | None, workers: int | None, settings: dict[st
         console.print(tables.amplification_table(made))
     warn_of_convergence(made)
     if show_config:
-        console.print(tables.settings_table(config))
+        console.print(tables.settings_table(recorded(config, None)))
 
 
 @main.command()
@@ -189,8 +188,8 @@ def plugins(job: Path | None) -> None:
     from mbexec import tables
 
     tables_of_job = open_spec(job if job is not None else {})[1]
-    config = read_config(layers(tables_of_job, {}, DEFAULTS), node_settings)
-    terminal().print(tables.plugins_table(installed_plugins(), config))
+    config = read_config(layers(tables_of_job, {}, defaults(job or Path("job.toml"))), node_settings)
+    terminal().print(tables.plugins_table(installed_plugins(), recorded(config, None)))
 
 
 @main.command()
