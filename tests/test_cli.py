@@ -1,6 +1,5 @@
 """The command line: what it shows, what it writes, and how it ends."""
 
-import inspect
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from qcmanybody.models.v2 import ManyBodyResult
 import mbexec
 from mbexec import cli, hookimpl
 from mbexec.core.manager import installed_plugins
+from tests.commands import mbexec_
 from tests.systems import WATER_TRIMER, argon, job
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -35,16 +35,6 @@ method = "lj"
 [run]
 executor = "serial"
 '''
-
-
-def mbexec_(*words):
-    """Run a command in this process."""
-    separate = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-    done = CliRunner(**separate).invoke(cli.main, [str(word) for word in words], prog_name="mbexec")
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert "Traceback" not in done.output
-    return done
 
 
 def process(*words, **options):

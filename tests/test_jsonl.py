@@ -17,6 +17,7 @@ from mbexec.plugins import jsonl
 from mbexec.plugins.jsonl import Jsonl, begins_as_record
 from mbexec.reports import list_runs, read_record
 from mbexec.testing.waiting import until
+from tests.disks import small_disk
 from tests.systems import argon, job
 
 FAILING = "U 9 9 9\n--\n" + argon(3)  # no parameters for uranium
@@ -30,17 +31,8 @@ def path(tmp_path):
 @pytest.fixture
 def disk(tmp_path):
     """A small disk of its own: a folder, and what mounts it otherwise."""
-    if os.geteuid():
-        pytest.skip("only root may mount a file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
-
-    mount("size=64k")
-    yield folder, mount
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk(tmp_path / "disk", "64k") as found:
+        yield found
 
 
 def run(path, geometry=None, **settings):

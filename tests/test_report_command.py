@@ -1,7 +1,6 @@
 """mbexec report, and the record that mbexec run writes for it."""
 
 import csv
-import inspect
 import io
 import json
 import os
@@ -11,14 +10,13 @@ import sys
 
 import pytest
 import qcelemental as qcel
-from click.testing import CliRunner
 
 import mbexec
-from mbexec import cli
 from mbexec.core.manager import find_plugin
 from mbexec.reports import list_runs, read_record
 from mbexec.reports.markdown import markdown
 from mbexec.tables import printable
+from tests.commands import mbexec_
 from tests.systems import WATER_TRIMER, argon, job
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -34,16 +32,6 @@ method = "lj"
 [run]
 executor = "serial"
 '''
-
-
-def mbexec_(*words):
-    """Run a command in this process."""
-    separate = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-    done = CliRunner(**separate).invoke(cli.main, [str(word) for word in words], prog_name="mbexec")
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert "Traceback" not in done.output
-    return done
 
 
 @pytest.fixture

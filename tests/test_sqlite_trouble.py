@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from mbexec import ConfigError, hookimpl
 from mbexec.plugins import sqlite
 from mbexec.plugins.sqlite import Sqlite
 from mbexec.plugins.sqlite.rows import written
+from tests.disks import small_disk
 from tests.stores import asked, check, events, fill, keep, locked, made
 from tests.systems import argon, job
 
@@ -35,17 +35,8 @@ def _no_rest(monkeypatch):
 @pytest.fixture
 def disk(tmp_path):
     """A small disk of its own: a folder, and what mounts it otherwise."""
-    if os.geteuid():
-        pytest.skip("only root may mount a file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
-
-    mount("size=8m")
-    yield folder, mount
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk(tmp_path / "disk", "8m") as found:
+        yield found
 
 
 def fill_up(folder):
