@@ -23,6 +23,7 @@ from attrs import define, field
 from click.testing import CliRunner
 
 from mbexec.cli import main
+from mbexec.reports import list_runs, read_record
 from tests.systems import argon
 
 COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
@@ -277,9 +278,15 @@ class Job:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
                 return set(connection.execute("SELECT frag, bas FROM results WHERE error_type IS NULL"))
 
+    def recorded(self):
+        """How many fragments the record of the last run has a result of; none if it was killed before it had a line."""
+        path = self.folder / "job.jsonl"
+        runs = list_runs(path) if path.exists() else []
+        return sum(line["error"] is None for line in read_record(path).fragments) if runs else 0
+
     def litter(self):
         """Files that no ended run should have left; a result that was being written when it was killed may be."""
-        ours = {"job.toml", "job.store", "result.json", "notes", "ledger", "tmp"}
+        ours = {"job.toml", "job.store", "job.jsonl", "result.json", "notes", "ledger", "tmp"}
         ours |= {f"{i}.{stream}" for i in range(self.count + 1) for stream in ("out", "err")}
         found = {path.name for path in self.folder.iterdir()} - ours
         return {name for name in found if not re.fullmatch(r"\.result\.json\.\d+\.partial", name)}

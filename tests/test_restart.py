@@ -168,6 +168,7 @@ class Storm:
             self.compare(before, after, killed)
             before = after
         assert job.output.read_bytes() == undisturbed(self.calm, job)
+        assert job.recorded() == size
         self.delays += [kept - ended for _, ended, kept in job.ledger()]
 
     def compare(self, before, after, killed):
@@ -217,6 +218,7 @@ class Look:
         self.began = [fragment for fragment, _ in job.notes("began")]
         self.ended = [fragment for fragment, _ in job.notes("ended")]
         assert {fragment for fragment, _, _ in job.ledger()} <= self.kept
+        assert job.recorded() <= len(self.kept)
         self.said = job.said("err").read_text().splitlines() if process is not None else []
         assert [line for line in self.said if not WORDS.fullmatch(line)] == []
         self.finished = process is not None and process.returncode == 0
