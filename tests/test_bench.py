@@ -74,6 +74,7 @@ def job(tmp_path):
 # Runs
 
 
+@pytest.mark.current
 def test_a_job_on_executors(job, tmp_path):
     """Each in an interpreter of its own, with the same bits and no store; a page, its plots, and all figures."""
     path, data = tmp_path / "found.md", tmp_path / "found.json"
@@ -421,6 +422,7 @@ def test_the_docs_explain_every_column():
         assert set(" ".join(table.columns).split()) <= set(shown.split())
 
 
+@pytest.mark.current
 def test_a_bench_of_which_nothing_ran_can_be_shown(tmp_path):
     """It was interrupted at once."""
     found = Bench("job.toml", "p", 10, (Case("serial", 1), Case("threads", 2)), broken_off=True)
@@ -474,6 +476,7 @@ def sampled():
     )
 
 
+@pytest.mark.current
 def test_a_page_of_a_sample_says_so(tmp_path):
     """What stood for what, and what was left out."""
     found = sampled()
