@@ -16,6 +16,7 @@ from attrs import define, field
 __all__ = ["Meter", "memory"]
 
 _BUSY = 0.01  # the share of its time that a thread computes, from which on it knows how long one waits for that
+_REST = 0.02  # s
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
 _DELAY = re.compile(rb"\d+ (\d+)")  # ns that a thread was ready and waited for a processor
 _STALL = re.compile(rb"some .*total=(\d+)")  # us in which some process of this machine waited for one
@@ -25,19 +26,34 @@ def _most(who: int = resource.RUSAGE_SELF) -> int:
     return _UNIT * resource.getrusage(who).ru_maxrss
 
 
-_AT_FIRST = _most()  # may be what the process held that started this one: Linux passes that on
+class _Peak:
+    """The most that this process has held. Linux lets it begin with what the process held that started this one."""
+
+    at_first = _most()
+    due = 0.0
+    held = 0
+
+    @classmethod
+    def read(cls) -> int:
+        most = _most()
+        if most > cls.at_first:
+            return most
+        if (now := time.monotonic()) >= cls.due:  # it takes long, and does not change as quickly
+            cls.held, cls.due = cls._held(most), now + _REST
+        return cls.held
+
+    @staticmethod
+    def _held(most: int) -> int:
+        try:
+            told = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        except OSError:
+            return most
+        return 1024 * int(told[1]) if told else most
 
 
 def memory() -> int:
-    """The most that this process has held so far, bytes."""
-    most = _most()
-    if most > _AT_FIRST:
-        return most
-    try:
-        told = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        return most
-    return 1024 * int(told[1]) if told else most
+    """The most that this process has held so far, bytes; what it was some hundredths of a second ago, at least."""
+    return _Peak.read()
 
 
 class _Counter:
@@ -102,6 +118,7 @@ def _forget() -> None:
     global _lock, _files
     _lock, _files = threading.Lock(), _Files()
     _running.clear()
+    _Peak.due = 0.0
 
 
 if hasattr(os, "register_at_fork"):
