@@ -179,7 +179,9 @@ def travel() -> tuple[float, float]:
     plan, work = planned()
     sent = [(task.index, task.mc, task.frag, task.bas) for task in map(plan.__getitem__, range(1000, 1064))]
     r = work(plan[1000])
-    answer = (r.index, r.values, r.error, r.started, r.ended, r.cpu_time, r.worker, r.body, r.notes, r.output)
+    times = r.started, r.ended, r.cpu_time
+    told = r.worker, r.body, r.notes, r.output, r.step, r.lost, r.peak_memory
+    answer = (r.index, r.values, r.error, *times, *told)
     return len(pickle.dumps(sent)) / 64, float(len(pickle.dumps(answer)))
 
 

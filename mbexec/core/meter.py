@@ -162,7 +162,8 @@ class Meter:
             for other in _running:
                 other._shared = True
             _running.add(self)
-        self._counters = _files.delays.read(), _files.stalls.read()
+        # Where no child process has ended yet, none is expected: to find out what they wait for takes time.
+        self._counters = _files.delays.read(), _files.stalls.read() if _Children.given else None
         self._times = time.thread_time(), time.process_time()
         self.started = time.time()
         return self
