@@ -11,14 +11,16 @@ import pytest
 from loky_cases import running
 
 HEAD = """
-import os, pickle, sys, threading, time
+import os, sys, threading, time
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from mbexec.testing.trial import Trial
 from mbexec_loky import worker
+from mbexec_loky.pipe import Answers
 
 folder = Path(sys.argv[1])
 ours, theirs = Pipe()
+given = Answers(ours.fileno())
 mark = "alone"
 temporary = folder / "temporary"
 scratch = folder / "scratch"
@@ -102,9 +104,9 @@ def test_a_worker_tells_of_what_it_can_not_load_and_goes_on(alone):
 
         def parent():
             begin("first", b"no pickle")
-            answers.append(pickle.loads(ours.recv_bytes()))
+            answers.extend(given.take()[0])
             begin("second", None)
-            answers.append(pickle.loads(ours.recv_bytes()))
+            answers.extend(given.take()[0])
             ours.close()
 
         thread = threading.Thread(target=parent)
@@ -126,7 +128,7 @@ def test_a_worker_that_waits_too_long_ends(alone, tmp_path):
 
         begin("unknown", None)
         worker.serve(theirs, mark)
-        (folder / "told").write_text(pickle.loads(ours.recv_bytes())[0])
+        (folder / "told").write_text(given.take()[0][0][0])
     """)
     assert (told, code) == (["need"], 0)
     assert not (tmp_path / "temporary").exists()

@@ -10,7 +10,6 @@ import time
 import pytest
 from loky_cases import bits, failures, scratch, soon
 from mbexec_loky import slots
-from mbexec_loky.trees import ending
 
 import mbexec
 
@@ -37,14 +36,6 @@ def test_the_message_says_how_the_worker_died(toys):
     (failed,) = failures(mbexec.run(toys.job({"[0, 1]": "die"}))).values()
     assert failed["error_type"] == "random_error"
     assert failed["error_message"] == "The worker process that ran this fragment was killed by signal 11 (SIGSEGV)."
-
-
-def test_exit_codes_in_words():
-    """Memory is what most often is behind signal 9."""
-    assert ending(3) == "exited with code 3"
-    assert ending(-9) == "was killed by signal 9 (SIGKILL); perhaps memory ran out"
-    assert ending(-63) == "was killed by signal 63 (unknown to Python)"
-    assert ending(None) == "ended"
 
 
 def test_a_fragment_that_dies_once_is_no_failure(toys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from loky_cases import failures
-from mbexec_loky.output import last_words
 
 import mbexec
 
@@ -47,10 +46,3 @@ def test_much_output_is_cut(toys, events):
     assert event["output"].startswith("...")
     assert event["output"].endswith("line 99999\n")
     assert len(event["output"]) < 70_000
-
-
-def test_no_words(tmp_path):
-    """A worker that printed nothing, or whose files are gone."""
-    assert last_words(str(tmp_path)) == ""
-    (tmp_path / "output").write_text("x" * 3000)
-    assert last_words(str(tmp_path)) == "..." + "x" * 2000

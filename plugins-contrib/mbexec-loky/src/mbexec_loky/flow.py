@@ -16,8 +16,8 @@ import structlog
 from attrs import define, field, frozen
 
 from mbexec import ExecutorError, Level, Task, TaskError, TaskResult, Work
+from mbexec.processes import ending
 from mbexec_loky.slots import Slot, Traffic, discard, give_back, lease
-from mbexec_loky.trees import ending
 from mbexec_loky.worker import FAILED, NEED, READY
 
 __all__ = ["Flow", "Settings"]
@@ -190,8 +190,6 @@ class Flow:
                 yield from self._lost(seat)
             else:
                 yield from self._answered(seat)
-                while seat in self._seats and seat.slot.has_answered():
-                    yield from self._answered(seat)
         for seat in list(self._seats):
             if self._left(seat) <= 0 and not seat.slot.has_answered():
                 yield from self._lost(seat, late=True)
@@ -212,12 +210,19 @@ class Flow:
         return None if left == inf else max(0, ceil(1000 * left))
 
     def _answered(self, seat: _Seat) -> Iterator[TaskResult]:
-        answer = seat.slot.receive()
-        if answer is None:
+        answers = seat.slot.receive()
+        if answers is None:
             yield from self._lost(seat)
-        elif isinstance(answer[0], int):
-            yield self._result(seat, answer)
-        elif answer[0] == READY:
+            return
+        for answer in answers:
+            if isinstance(answer[0], int):
+                yield self._result(seat, answer)
+            else:
+                self._told(seat, answer)
+
+    def _told(self, seat: _Seat, answer: tuple[Any, ...]) -> None:
+        """What a worker says of itself."""
+        if answer[0] == READY:
             seat.ready, self._false_starts = True, 0
         elif answer[0] == NEED:
             seat.slot.begin(self.work, self.settings.idle_timeout, self.work.blob)
@@ -244,9 +249,8 @@ class Flow:
             seat.slot.wait()
         said = seat.slot.last_words()
         seat.slot.kill()
-        while (answer := seat.slot.receive()) is not None:
-            if isinstance(answer[0], int):
-                yield self._result(seat, answer)
+        while (answers := seat.slot.receive()) is not None:
+            yield from (self._result(seat, answer) for answer in answers if isinstance(answer[0], int))
         self._unseat(seat)
         code = discard(seat.slot)
         if seat.tasks and not (late and seat.tasks[0] is not running):

@@ -20,9 +20,9 @@ import psutil
 from attrs import define, field
 
 from mbexec import ConfigError, Work
+from mbexec.processes import kill_tree, last_words
 from mbexec_loky.nursery import Nursery
-from mbexec_loky.output import last_words
-from mbexec_loky.trees import kill_tree
+from mbexec_loky.pipe import Answers
 from mbexec_loky.worker import Begin
 
 __all__ = ["Slot", "Traffic", "discard", "give_back", "lease", "prepare"]
@@ -60,6 +60,10 @@ class Slot:
     _mark: str
     _temporary: str
     _scratch: str | None = field(default=None, init=False)
+    _answers: Answers = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._answers = Answers(self.connection.fileno())
 
     def begin(self, work: Work, idle_timeout: float, blob: bytes | None = None) -> None:
         """Tell the worker of a run; it answers NEED, READY or FAILED."""
@@ -80,15 +84,14 @@ class Slot:
         with suppress(OSError):
             self.connection.send_bytes(data)
 
-    def receive(self) -> tuple[Any, ...] | None:
-        """An answer; None if there will be no more."""
-        try:
-            data = self.connection.recv_bytes()
-        except (EOFError, OSError):
+    def receive(self) -> list[tuple[Any, ...]] | None:
+        """Answers that have come, after waiting if there are none; None if there will be no more."""
+        came = self._answers.take()
+        if came is None:
             return None
-        self.traffic.received += len(data)
-        answer: tuple[Any, ...] = pickle.loads(data)
-        return answer
+        answers, size = came
+        self.traffic.received += size
+        return answers
 
     @property
     def lives(self) -> bool:

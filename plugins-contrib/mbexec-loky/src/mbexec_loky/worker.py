@@ -15,9 +15,9 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from mbexec import NeedContext, Task, run_chunk
-from mbexec_loky import output
-from mbexec_loky.trees import MARK, kill_tree
+from mbexec import NeedContext, run_chunk
+from mbexec.processes import MARK, catch_output, kill_tree, run_packed
+from mbexec_loky.pipe import put
 
 __all__ = ["FAILED", "NEED", "READY", "RETRY", "Begin", "serve"]
 
@@ -87,7 +87,7 @@ class _Worker:
 
     def leave(self) -> None:
         """Die with everything that was started here: nobody is left to hear of it."""
-        kill_tree(os.getpid(), self.mark, spare=os.getpid())
+        kill_tree(os.getpid(), self.mark, spare=True)
         self.clear()
         os.killpg(os.getpid(), signal.SIGKILL)
 
@@ -119,7 +119,7 @@ class _Worker:
         self._begin = begin
         try:
             _take_after_parent(begin, self.mark)
-            output.catch(begin.temporary)
+            catch_output(begin.temporary)
             answer = run_chunk(begin.key, [], begin.blob, scratch=begin.scratch)
         except Exception as error:
             self._send((FAILED, _portable(error)))
@@ -128,20 +128,14 @@ class _Worker:
 
     def _run_tasks(self, tasks: list[tuple[int, str, tuple[int, ...], tuple[int, ...]]]) -> None:
         assert self._begin is not None
-        for task in tasks:
-            answer = run_chunk(self._begin.key, [Task(*task)], on_retry=self._tell_of_retry)
-            assert not isinstance(answer, NeedContext)
-            (r,) = answer
-            times = (r.started, r.ended, r.cpu_time)
-            told = (r.worker, r.body, r.notes, output.take(), r.step, r.lost, r.peak_memory)
-            self._send((r.index, r.values, r.error, *times, *told))
+        for task in tasks:  # each result leaves the process before the next task starts, which may kill it
+            put(self.connection.fileno(), run_packed(self._begin.key, task, self._tell_of_retry))
 
     def _tell_of_retry(self) -> None:
         self._send((RETRY,))
 
     def _send(self, answer: tuple[Any, ...]) -> None:
-        """Out of the process before the next task starts: what is done is not lost when that kills the worker."""
-        self.connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+        put(self.connection.fileno(), pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
 
 
 def _take_after_parent(begin: Begin, mark: str) -> None:
