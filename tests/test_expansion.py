@@ -276,3 +276,13 @@ def test_a_planner_can_list_tasks_of_its_own():
     assert tasks_of(expansion) == [("a", (2,), (2,)), ("b", (1, 2), (1, 2)), ("b", (1, 2), (1, 2, 3))]
     assert expansion.rows == ()
     assert expansion.coefficients.shape == (3, 0)
+
+
+def test_many_sets_are_those_that_one_by_one_gives():
+    """In any order; the same set is the same object, which travels to workers once in a batch."""
+    sets = FragmentSets.closed(6, [*combinations(range(1, 7), 1), (1, 2), (3, 5), (1, 3), (1, 5), (1, 3, 5)])
+    indices = np.array([len(sets) - 1, 0, 7, 9, 0, len(sets) - 1, 3])
+    found = sets.at(indices)
+    assert found == [sets[int(index)] for index in indices]
+    assert found[0] is found[5]
+    assert sets.at(np.array([], dtype=int)) == []

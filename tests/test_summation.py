@@ -130,3 +130,60 @@ def test_many_at_once_carry_before_they_overflow():
     many = 40
     total.add_many([np.array([2**27 + 1])] * many, [np.array([0.7])] * many, [np.array([0])] * many)
     assert total.total([0])[0] == float(many * (2**27 + 1) * Fraction(0.7))
+
+
+@given(st.lists(st.tuples(st.integers(-(2**52), 2**52), st.floats(allow_nan=False, allow_infinity=False)), max_size=20))
+def test_dot_takes_any_coefficients_and_energies(terms):
+    """Coefficients up to 2^52 and values as far apart as floats go."""
+    c, x = [t[0] for t in terms], [t[1] for t in terms]
+    try:
+        expected = exactly(c, x)
+    except OverflowError:
+        return
+    assert exact_dot(np.array(c, dtype=np.int64), np.array(x, dtype=np.float64)) == expected
+
+
+values = st.floats(-(2.0**29), 2.0**29) | st.floats(-1e-8, 1e-8) | st.floats(-1e-25, 1e-25)
+
+
+@given(st.lists(st.tuples(st.integers(-3000, 3000), values, values), min_size=1, max_size=40), st.integers(1, 7))
+@settings(max_examples=200)
+def test_array_sums_are_rational_sums_rounded_once(terms, batch):
+    """To half a unit in the last place, as far as values reach no bit below 2^-160, in batches of any size."""
+    total = ArraySum((1, 2))
+    for start in range(0, len(terms), batch):
+        c, x, y = map(np.array, zip(*terms[start : start + batch], strict=True))
+        total.add_many(c[:, None], np.column_stack([x, y]), np.tile([0, 1], (len(c), 1)))
+    cut = [(c, *(Fraction(int(Fraction(v) * 2**160), 2**160) for v in both)) for c, *both in terms]
+    for place in (1, 2):
+        expected = float(sum((t[0] * t[place] for t in cut), Fraction(0)))
+        assert total.total([0])[place - 1] == expected
+
+
+def test_array_sum_of_nothing_is_nothing():
+    """No arrays, or such without numbers."""
+    total = ArraySum((1, 2))
+    total.add_many(np.zeros((0, 1), dtype=int), np.zeros((0, 2)), np.zeros((0, 2), dtype=int))
+    assert total.total([0]).tolist() == [0.0, 0.0]
+
+
+def test_array_sum_holds_the_largest_that_it_takes():
+    """A thousand times the largest value with a large coefficient, whose sum is beyond 64 bits of whole numbers."""
+    total = ArraySum((1, 1))
+    largest = float(np.nextafter(2.0**30, 0))
+    for _ in range(1000):
+        total.add(np.array([2**28]), np.array([largest]))
+    assert total.total([0])[0] == float(1000 * 2**28 * Fraction(largest))
+
+
+@given(st.lists(st.tuples(counts, counts, st.floats(-100, 100), st.floats(-1e-9, 1e-9)), min_size=1, max_size=30))
+@settings(max_examples=50)
+def test_arrays_at_the_same_places_give_the_bits_of_any_others(terms):
+    """Broadcast places, which add up in another way, and the same ones written out."""
+    c, values = np.array([t[:2] for t in terms]), np.array([t[2:] for t in terms])
+    places = np.broadcast_to(np.array([3, 1]), values.shape)
+    alike, each = ArraySum((2, 4)), ArraySum((2, 4))
+    alike.add_many(c, values, places)
+    each.add_many(c, values, places.copy())
+    for row in ([0], [1], [0, 1]):
+        assert alike.total(row).tobytes() == each.total(row).tobytes()

@@ -8,18 +8,12 @@ that holds every subset of its members, the n-body contribution to a property P 
 where the basis b is T itself (nocp), all fragments (cp) or S (vmfc). The coefficient of a fragment T is therefore
 ``(-1)^(n - |T|)`` times the number of members of size n that contain it; for the full expansion that number is a
 binomial coefficient.
-
-References
-----------
-R. M. Richard, K. U. Lao, J. M. Herbert, J. Chem. Phys. 141, 014108 (2014), eqs. 3-9 (nocp);
-S. F. Boys, F. Bernardi, Mol. Phys. 19, 553 (1970) (cp);
-P. Valiron, I. Mayer, Chem. Phys. Lett. 275, 46 (1997) (vmfc).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -28,8 +22,9 @@ from numpy.typing import NDArray
 
 from mbexec.core.fragments import FragmentSets, IntArray
 
-__all__ = ["Contribution", "Expansion", "expand"]
+__all__ = ["Contribution", "Expansion", "Term"]
 
+_BLOCK = 10_000  # increments that are added up together, so that memory holds few of them as Python numbers
 Term = tuple[int, int, IntArray, IntArray, IntArray]  # row, model chemistry, frag, bas, coefficient
 
 
@@ -94,7 +89,7 @@ class Expansion:
         """Add up terms; a term with coefficient zero still asks for its task."""
         nset = len(sets)
         rank = sets.lexicographic_rank()
-        size = sets.sizes
+        size = np.unique(sets.sizes, return_inverse=True)[1]
         empty = [np.empty(0, dtype=np.int64)]
         keys = np.concatenate(
             empty + [((size[frag] * len(mcs) + mc) * nset + frag) * nset + rank[bas] for _, mc, frag, bas, _ in terms]
@@ -131,6 +126,21 @@ class Expansion:
         ]
         return cls.from_terms(mcs, sets, (), terms)
 
+    def joined(self, other: Expansion) -> Expansion:
+        """Add the tasks of another one over the same sets, which count in none of the contributions."""
+        mcs = tuple(dict.fromkeys((*self.mcs, *other.mcs)))
+        terms = [
+            (row, mc, self.frag[mine], self.bas[mine], counts[mine])
+            for row, counts in enumerate(self.coefficients.T)
+            for mc in range(len(self.mcs))
+            for mine in [self.mc == mc]
+        ]
+        for mc, label in enumerate(other.mcs):
+            theirs = other.mc == mc
+            nothing = np.zeros(int(theirs.sum()), dtype=np.int64)
+            terms.append((0, mcs.index(label), other.frag[theirs], other.bas[theirs], nothing))
+        return Expansion.from_terms(mcs, self.sets, self.rows, terms)
+
     def __len__(self) -> int:
         return len(self.mc)
 
@@ -138,6 +148,17 @@ class Expansion:
     def nbody(self) -> IntArray:
         """Number of real fragments of each task, (ntask,)."""
         return self.sets.sizes[self.frag]
+
+    @property
+    def has_supersystem(self) -> bool:
+        """Whether the whole cluster adds what the orders leave out."""
+        return any(row.supersystem for row in self.rows)
+
+    @property
+    def left_out(self) -> dict[int, tuple[int, int]]:
+        """How many of the sets of each order have no contribution of their own, and how many sets there are."""
+        orders = {row.nbody: math.comb(self.sets.nfr, row.nbody) for row in self.rows if not row.supersystem}
+        return {nbody: (count - len(self.sets.contributing(nbody)), count) for nbody, count in sorted(orders.items())}
 
     def total(self, treatment: str, through: int, start: int = 1) -> IntArray:
         """Coefficients of the sum of the contributions of `start` to `through` bodies, (ntask,)."""
@@ -148,8 +169,17 @@ class Expansion:
         """Rows of the contributions of `start` to `through` bodies."""
         return [i for i, row in enumerate(self.rows) if row.bsse == treatment and start <= row.nbody <= through]
 
-    def amplification(self, treatment: str, through: int, start: int = 1, mc: str | None = None) -> tuple[float, float]:
+    def amplification(
+        self,
+        treatment: str,
+        through: int,
+        start: int = 1,
+        mc: str | None = None,
+        representative: IntArray | None = None,
+    ) -> tuple[float, float]:
         """How errors of the tasks' energies, or of those of one model chemistry, grow in what :meth:`total` gives.
+
+        Tasks with the same `representative` have the same energy, and so the same error.
 
         Returns
         -------
@@ -164,7 +194,9 @@ class Expansion:
         """
         c = self.total(treatment, through, start).astype(np.float64)
         if mc is not None:
-            c = c[self.mc == self.mcs.index(mc)]
+            c = np.where(self.mc == self.mcs.index(mc), c, 0.0)
+        if representative is not None:
+            c = np.bincount(representative, weights=c).astype(np.float64)
         return float(np.abs(c).sum()), float(np.sqrt((c**2).sum()))
 
     def increments(self, treatment: str, energies: NDArray[np.float64]) -> dict[tuple[int, ...], float]:
@@ -183,20 +215,56 @@ class Expansion:
             Energy in E_h of each fragment set, in the order of `sets`.
         """
         found: dict[tuple[int, ...], float] = {}
+        for nbody, values in self.increments_by_order(treatment, energies).items():
+            names = map(tuple, self.sets.by_size[nbody].tolist())
+            pairs = zip(names, values.tolist(), strict=False)
+            found.update((name, value) for name, value in pairs if not math.isnan(value))
+        return found
+
+    def increments_by_order(self, treatment: str, energies: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
+        """The same as arrays, (n_k,) for each order k: of the sets that contribute, in their order; NaN if unknown."""
+        found: dict[int, NDArray[np.float64]] = {}
         for row in self.rows:
             if row.bsse != treatment or row.supersystem or row.nbody not in self._full_orders(treatment):
                 continue
-            nbody, mc = row.nbody, self.mcs.index(row.mc)
-            sets = self.sets.by_size[nbody]
-            signed = []
-            for size in range(1, nbody + 1):
-                for columns in combinations(range(nbody), size):
-                    part = self.sets.index(sets[:, list(columns)])
-                    task = self._find(mc, part, self._basis(treatment, part, self.sets.members(nbody)))
-                    signed.append((-1) ** (nbody - size) * np.append(energies, np.nan)[task])
-            sums = map(math.fsum, np.array(signed).T.tolist())
-            names = map(tuple, sets.tolist())
-            found.update((name, value) for name, value in zip(names, sums, strict=True) if not math.isnan(value))
+            found[row.nbody] = self.increments_of(treatment, row.nbody, row.mc, energies)
+        return found
+
+    def increments_of(self, treatment: str, nbody: int, mc: str, energies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each set of `nbody` fragments adds beyond its subsets, by one model chemistry; as above, in an array.
+
+        Returns
+        -------
+        (m,) float array, E_h
+            In the order of ``sets.contributing(nbody)``; NaN where not all of the energies are known.
+        """
+        sets, energies = self.sets.contributing(nbody), np.append(energies, np.nan)
+        chemistry = np.array(self.mcs.index(mc))
+        signed = []
+        for size in range(1, nbody + 1):
+            for columns in combinations(range(nbody), size):
+                part = self.sets.index(sets[:, list(columns)])
+                bas = self._basis(treatment, part, self.sets.members(nbody)[: len(sets)])
+                task = self._find(chemistry, part, bas)
+                signed.append((-1) ** (nbody - size) * energies[task])
+        terms = np.array(signed).T
+        blocks = (terms[start : start + _BLOCK].tolist() for start in range(0, len(terms), _BLOCK))
+        return np.array([math.fsum(each) for block in blocks for each in block], dtype=np.float64)
+
+    def places(self, of: Expansion) -> IntArray:
+        """Where the tasks of an expansion over some of the same sets are among these, (len(of),).
+
+        Raises
+        ------
+        ValueError
+            If one of them is not.
+        """
+        sets = np.concatenate([self.sets.index(sets) for sets in of.sets.by_size.values()])
+        mcs = np.array([self.mcs.index(label) for label in of.mcs], dtype=np.int64)
+        found = self._find(mcs[of.mc], sets[of.frag], sets[of.bas])
+        if (lost := np.flatnonzero(found < 0)).size:
+            frag, bas = of.sets[int(of.frag[lost[0]])], of.sets[int(of.bas[lost[0]])]
+            raise ValueError(f"there is no task {of.mcs[of.mc[lost[0]]]}, {frag} in the basis of {bas}")
         return found
 
     def _full_orders(self, treatment: str) -> list[int]:
@@ -204,100 +272,18 @@ class Expansion:
         orders = sorted(row.nbody for row in self.rows if row.bsse == treatment)
         return [nbody for place, nbody in enumerate(orders, start=1) if nbody == place]
 
-    def _find(self, mc: int, frag: IntArray, bas: IntArray) -> IntArray:
+    def _find(self, mc: IntArray, frag: IntArray, bas: IntArray) -> IntArray:
         """Which tasks these are; -1 for those that are none."""
         nset = len(self.sets)
-        keys = (self.mc * nset + self.frag) * nset + self.bas
-        order = np.argsort(keys)
+        known = (self.mc * nset + self.frag) * nset + self.bas
+        order = np.argsort(known)
         wanted = (mc * nset + frag) * nset + bas
-        task = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-        return np.where(keys[task] == wanted, task, -1)
+        task = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
+        return np.where(known[task] == wanted, task, -1)
 
     def _basis(self, treatment: str, part: IntArray, whole: IntArray) -> IntArray:
         if treatment == "vmfc":
             return whole
-        if treatment == "nocp" or self.sets.sizes[whole[0]] == 1:
+        if treatment == "nocp" or not len(whole) or self.sets.sizes[whole[0]] == 1:
             return part
         return np.full_like(part, self.sets.all_fragments)
-
-
-def expand(
-    sets: FragmentSets,
-    *,
-    bsse_type: Sequence[str],
-    levels: Mapping[int | str, str],
-    return_total_data: bool,
-    supersystem_ie_only: bool = False,
-) -> Expansion:
-    """The tasks and coefficients of an expansion over the given collection of fragment sets.
-
-    Parameters
-    ----------
-    sets
-        Closed under subsets.
-    bsse_type
-        Any of nocp, cp, vmfc.
-    levels
-        Model chemistry of each nbody from 1 up, and perhaps of the "supersystem", which adds what is missing up to
-        all fragments, in the nocp manner.
-    return_total_data
-        Whether monomers in their own basis are wanted although nothing else needs them.
-    supersystem_ie_only
-        Only monomers and the whole cluster: no contributions in between.
-    """
-    mcs = tuple(dict.fromkeys(levels.values()))
-    nbodies = [1, sets.nfr] if supersystem_ie_only else sorted(n for n in levels if isinstance(n, int))
-    rows = []
-    for bsse in bsse_type:
-        rows += [Contribution(bsse, nbody, levels[nbody]) for nbody in nbodies]
-        if "supersystem" in levels:
-            rows.append(Contribution(bsse, sets.nfr, levels["supersystem"], supersystem=True))
-    monomers = return_total_data or ("nocp" in bsse_type and not supersystem_ie_only)
-    terms: list[Term] = []
-    for place, row in enumerate(rows):
-        mc = mcs.index(row.mc)
-        if row.supersystem:
-            terms += _supersystem_terms(place, mc, sets, nbodies)
-        elif row.nbody == 1:
-            terms += _nocp_terms(place, mc, sets, 1) if monomers or row.bsse != "cp" else []
-        elif supersystem_ie_only:
-            terms += _interaction_terms(place, mc, sets, row.bsse)
-        elif row.bsse == "vmfc":
-            terms += _vmfc_terms(place, mc, sets, row.nbody)
-        else:
-            terms += _nocp_terms(place, mc, sets, row.nbody, everywhere=row.bsse == "cp")
-    return Expansion.from_terms(mcs, sets, tuple(rows), terms)
-
-
-def _nocp_terms(row: int, mc: int, sets: FragmentSets, nbody: int, *, everywhere: bool = False) -> list[Term]:
-    """An n-body contribution with each fragment in its own basis, or in everyone's (cp)."""
-    terms: list[Term] = []
-    for size in range(1, nbody + 1):
-        frag = sets.members(size)
-        bas = np.full_like(frag, sets.all_fragments) if everywhere else frag
-        terms.append((row, mc, frag, bas, (-1) ** (nbody - size) * sets.supersets(nbody, size)))
-    return terms
-
-
-def _vmfc_terms(row: int, mc: int, sets: FragmentSets, nbody: int) -> list[Term]:
-    """An n-body contribution with each fragment in the basis of the n-body set it is subtracted from."""
-    bas = sets.members(nbody)
-    return [
-        (row, mc, sets.index(sets.by_size[nbody][:, list(columns)]), bas, np.full_like(bas, (-1) ** (nbody - size)))
-        for size in range(1, nbody + 1)
-        for columns in combinations(range(nbody), size)
-    ]
-
-
-def _interaction_terms(row: int, mc: int, sets: FragmentSets, bsse: str) -> list[Term]:
-    """The whole cluster less its monomers."""
-    whole, single = sets.members(sets.nfr), sets.members(1)
-    bas = np.full_like(single, whole[0]) if bsse == "cp" else single
-    return [(row, mc, whole, whole, np.ones_like(whole)), (row, mc, single, bas, -np.ones_like(single))]
-
-
-def _supersystem_terms(row: int, mc: int, sets: FragmentSets, nbodies: Sequence[int]) -> list[Term]:
-    """The whole cluster less its own expansion up to the highest of `nbodies`."""
-    whole = sets.members(sets.nfr)
-    through = [term for nbody in nbodies for term in _nocp_terms(row, mc, sets, nbody)]
-    return [(row, mc, whole, whole, np.ones_like(whole))] + [(r, m, f, b, -c) for r, m, f, b, c in through]

@@ -19,6 +19,9 @@ from mbexec.core.errors import InputError
 __all__ = ["Fragment", "check_apart", "check_groups", "fragments_of", "parse_geometry", "read_xyz"]
 
 _NEAREST = 0.1  # a0
+_ACROSS = np.array([0.5973, 0.6327, 0.4928])  # of about unit length; at an angle to all planes of a lattice
+_BOND = 1.2  # of two covalent radii
+_NO_RADIUS = 1.8  # a0; of elements without one, as QCElemental has it
 
 
 @frozen(eq=False)
@@ -71,13 +74,13 @@ def check_apart(symbols: Sequence[str], geometry: NDArray[np.float64]) -> None:
     InputError
         With the two atoms and their distance.
     """
-    order = np.argsort(geometry[:, 0], kind="stable")
-    places = geometry[order]
+    heights = geometry @ (_ACROSS / np.linalg.norm(_ACROSS))
+    order = np.argsort(heights, kind="stable")
+    places, heights = geometry[order], heights[order]
     for step in range(1, len(places)):
-        along = places[step:] - places[:-step]
-        if along[:, 0].min() >= _NEAREST:
+        if (heights[step:] - heights[:-step]).min() > _NEAREST:
             return
-        distance = np.sqrt((along**2).sum(axis=1))
+        distance = np.sqrt(((places[step:] - places[:-step]) ** 2).sum(axis=1))
         if distance.min() < _NEAREST:
             first = int(distance.argmin())
             a, b = sorted((int(order[first]), int(order[first + step])))
@@ -193,7 +196,9 @@ def read_xyz(path: Path, unit: float) -> tuple[tuple[str, ...], NDArray[np.float
     """
     lines = read_text(path).rstrip().splitlines()
     if not lines or not re.fullmatch("[0-9]+", lines[0].strip()) or int(lines[0]) == 0:
-        raise InputError(f"{path}, line 1: an .xyz file begins with the number of atoms; got {(lines or [''])[0]!r}.")
+        raise InputError(
+            f"{path}, line 1: an .xyz file begins with the number of atoms; got {(lines or [''])[0]!r:.80}."
+        )
     nat = int(lines[0])
     if len(lines) != nat + 2:
         raise InputError(
@@ -274,17 +279,17 @@ def check_groups(groups: Sequence[Sequence[int]], nat: int) -> None:
 
 def _connected(symbols: Sequence[str], places: NDArray[np.float64]) -> list[list[int]]:
     """Groups of atoms joined by bonds (closer than 1.2 times the sum of covalent radii), in order of first atom."""
-    bonds = qcel.molutil.guess_connectivity(list(symbols), places, threshold=1.2)
-    group = list(range(len(symbols)))
+    from scipy.sparse import coo_array  # both take a while to import
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
 
-    def root(atom: int) -> int:
-        while group[atom] != atom:
-            group[atom] = group[group[atom]]
-            atom = group[atom]
-        return atom
-
-    for a, b, *_ in bonds:
-        low, high = sorted((root(a), root(b)))
-        group[high] = low
-    roots = [root(atom) for atom in range(len(symbols))]
-    return [[atom for atom, r in enumerate(roots) if r == first] for first in dict.fromkeys(roots)]
+    known = {symbol: qcel.covalentradii.get(symbol, missing=_NO_RADIUS) for symbol in set(symbols)}
+    radii = np.array([known[symbol] for symbol in symbols])
+    pairs = cKDTree(places).query_pairs(2 * _BOND * radii.max(), output_type="ndarray")
+    distance = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)
+    bonds = pairs[distance < _BOND * radii[pairs].sum(axis=1)]
+    graph = coo_array((np.ones(len(bonds)), bonds.T), shape=(len(places), len(places)))
+    group = connected_components(graph, directed=False)[1]
+    atoms = np.argsort(group, kind="stable")
+    groups = np.split(atoms, np.flatnonzero(np.diff(group[atoms])) + 1)
+    return sorted(part.tolist() for part in groups)

@@ -1,31 +1,41 @@
 """Sums that are exact, so that they do not depend on the order of their terms.
 
 A total over tens of thousands of fragments multiplies energies of hundreds of E_h by coefficients of thousands and
-cancels almost all of it. Energies are therefore summed from error-free products with :func:`math.fsum`; arrays
-(gradients, Hessians) on a fixed binary grid in whole numbers, which streams and needs no memory per term.
+cancels almost all of it. Values are therefore cut into slices of so few bits that whole-number multiples of a slice
+add up in floats without rounding, a whole batch at a time. What the slices of energies add up to goes to
+:func:`math.fsum`; that of arrays (gradients, Hessians) goes into whole numbers on a fixed binary grid, which streams
+and needs no memory per term.
 
 References
 ----------
-T. J. Dekker, Numer. Math. 18, 224 (1971), sections 4-5 (splitting and exact products);
+S. M. Rump, T. Ogita, S. Oishi, SIAM J. Sci. Comput. 31, 189 (2008), section 3 (slices);
 J. R. Shewchuk, Discrete Comput. Geom. 18, 305 (1997) (fsum).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from attrs import define, field
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ArraySum", "exact_dot"]
 
-_SPLIT = 2.0**27 + 1.0
+_MANTISSA = 53  # bits of a float: whole numbers up to 2^53 add up in it exactly
+_HALF = 26  # bits of a coefficient that slices of a dot product allow for
+_CHUNK = 2**14  # terms of a dot product at a time
+_HUGE = 2.0**900
 _LIMB_BITS = 32
-_LIMBS = 6  # a whole part and five of 32 bits after the binary point: the grid is 2^-160
-_FULL = 2**29  # sum of |coefficients| after which 32-bit limbs in 64-bit integers must pass on their carries
+_MASK = 2**_LIMB_BITS - 1
+_LIMBS = 7  # the first counts the grid's steps of 2^-160, each further one 2^32 times as much
+_GRID = -160
+_FULL = 2**29  # sum of |coefficients| of a batch: more would make its slices thin
 _LARGEST = 2.0**30
+_DEPOSITS = 2**8  # sums that 64-bit limbs take until their carries must be passed on
 
 
 def exact_dot(coefficients: NDArray[np.int64], values: NDArray[np.float64]) -> float:
@@ -38,26 +48,35 @@ def exact_dot(coefficients: NDArray[np.int64], values: NDArray[np.float64]) -> f
     values : (n,) float array
         Finite where the coefficient is not zero; not looked at elsewhere.
     """
-    used = coefficients != 0
-    c, x = coefficients[used].astype(np.float64), values[used]
-    product = c * x
-    c_high, c_low = _halves(c)
-    x_high, x_low = _halves(x)
-    error = ((c_high * x_high - product) + c_high * x_low + c_low * x_high) + c_low * x_low
-    return math.fsum(np.concatenate([product, error]).tolist())
+    used = np.flatnonzero(coefficients)
+    c, x = coefficients[used], values[used]
+    if not np.abs(x).max(initial=0.0) < _HUGE:
+        return float(sum((n * Fraction(v) for n, v in zip(c.tolist(), x.tolist(), strict=True)), Fraction(0)))
+    chunks = [slice(start, start + _CHUNK) for start in range(0, len(c), _CHUNK)]
+    return math.fsum(part for chunk in chunks for part in _dot_parts(c[chunk], x[chunk]))
 
 
-def _halves(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    high = _SPLIT * x
-    high = high - (high - x)
-    return high, x - high
+def _dot_parts(c: NDArray[np.int64], x: NDArray[np.float64]) -> Iterator[float]:
+    """A few floats whose sum is exactly the dot product."""
+    if (np.abs(c) >> _HALF).any():
+        high = c >> _HALF
+        yield from (math.ldexp(part, _HALF) for part in _dot_parts(high, x))
+        c = c - (high << _HALF)
+    multiples = c.astype(np.float64)
+    bits = _MANTISSA - max(2, int(np.abs(c).sum()).bit_length())
+    while largest := np.abs(x).max():
+        # Added to this and taken off again, a value loses what is below the slice.
+        above = math.ldexp(1.5, math.frexp(largest)[1] - bits + _MANTISSA - 1)
+        cut = (x + above) - above
+        yield float(np.add.reduce(multiples * cut))
+        x = x - cut
 
 
 @define(eq=False)
 class ArraySum:
     """Sums of whole-number multiples of arrays, the same to the last bit in whatever order they are added.
 
-    Each value is cut off below 2^-160 and held in whole numbers of 32 bits each; what is cut off is the same whatever
+    Each value is cut off below 2^-160, and what is left of it is added exactly; what is cut off is the same whatever
     the order, and far below the last bit of any result above 1e-30.
 
     Parameters
@@ -68,7 +87,7 @@ class ArraySum:
 
     shape: tuple[int, ...]
     _limbs: NDArray[np.int64] = field(init=False)
-    _load: int = field(default=0, init=False)
+    _deposits: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._limbs = np.zeros((_LIMBS, self.shape[0], math.prod(self.shape[1:])), dtype=np.int64)
@@ -98,77 +117,135 @@ class ArraySum:
         places = np.arange(self._limbs.shape[-1]).reshape(self.shape[1:])[where or ...]
         self.add_many([coefficients], [values], [places])
 
-    def add_many(
-        self,
-        coefficients: Sequence[NDArray[np.int64]],
-        values: Sequence[NDArray[np.float64]],
-        places: Sequence[NDArray[np.intp]],
-    ) -> None:
-        """Do as :meth:`add` does for several arrays, in less time.
+    def add_many(self, coefficients: ArrayLike, values: ArrayLike, places: ArrayLike) -> None:
+        """Do as :meth:`add` does for several arrays of one shape, in far less time.
 
         Parameters
         ----------
-        coefficients, values
-            As above, for each array.
-        places : int arrays
-            Where in the remaining axes, counted in one row in C order, each of the values goes; no two of an array
-            in one place.
+        coefficients : (n, shape[0]) int array
+            The multiples of each array.
+        values : (n, ...) float array
+            As above.
+        places : (n, ...) int array
+            Where in the remaining axes, counted in one row in C order, each of the values goes.
 
         Raises
         ------
         ValueError
             As above.
         """
-        flat = np.concatenate([array.ravel() for array in values])
-        if not (np.abs(flat) < _LARGEST).all():
-            raise ValueError(f"values must be finite and below 2^30 in magnitude; got {flat[np.abs(flat).argmax()]}")
-        largest = [int(np.abs(multiples).max(initial=0)) for multiples in coefficients]
-        if max(largest) >= _FULL:
-            raise ValueError(f"coefficients must be below 2^29 in magnitude; got {max(largest)}")
-        if sum(largest) >= _FULL:
-            half = len(values) // 2
-            self.add_many(coefficients[:half], values[:half], places[:half])
-            self.add_many(coefficients[half:], values[half:], places[half:])
+        multiples = np.asarray(coefficients, dtype=np.int64)
+        x = np.asarray(values, dtype=np.float64)
+        if not x.size:
             return
-        if self._load + sum(largest) > _FULL:
-            self._carry()
-        self._load += sum(largest)
-        self._scatter(
-            np.repeat(np.array(coefficients), [array.size for array in values], axis=0),
-            _pieces(flat),
-            np.concatenate([array.ravel() for array in places]),
-        )
+        x = x.reshape(len(multiples), -1)
+        largest = max(x.max(), -x.min())
+        if not largest < _LARGEST:
+            raise ValueError(
+                f"values must be finite and below 2^30 in magnitude; got {x.flat[np.argmin(np.abs(x) < _LARGEST)]}"
+            )
+        load = int(np.abs(multiples).sum(axis=0).max(initial=0))
+        where = np.asarray(places, dtype=np.intp).reshape(x.shape)
+        if load < _FULL:
+            self._add(multiples, x, where, _MANTISSA - load.bit_length(), math.frexp(largest)[1])
+        elif len(x) > 1:
+            for half in (slice(len(x) // 2), slice(len(x) // 2, None)):
+                self.add_many(multiples[half], x[half], where[half])
+        else:
+            raise ValueError(f"coefficients must be below 2^29 in magnitude; got {load}")
 
-    def _scatter(self, coefficients: NDArray[np.int64], pieces: NDArray[np.int64], places: NDArray[np.intp]) -> None:
-        """Add multiples (n, shape[0]) of what is cut in pieces (limbs, n) to the places (n,)."""
-        for row in np.flatnonzero(coefficients.any(axis=0)):
-            used = np.flatnonzero(coefficients[:, row])
-            multiples, here = coefficients[used, row], places[used]
-            for limb, piece in zip(self._limbs[:, row], pieces, strict=True):
-                np.add.at(limb, here, multiples * piece[used])
+    def _add(
+        self, multiples: NDArray[np.int64], x: NDArray[np.float64], places: NDArray[np.intp], bits: int, top: int
+    ) -> None:
+        """Add values below 2^top, of slices of so many bits that the sum of multiples of a slice is exact."""
+        rows = np.flatnonzero(multiples.any(axis=0)).tolist()
+        owners = np.arange(len(x))[:, None]  # whose multiples each value takes
+        unit = max(top - bits, _GRID)
+        rest = x * 2.0**-unit
+        while True:
+            whole = np.trunc(rest)  # towards zero: what is cut off at the end does not depend on the slices before
+            for row in rows:
+                self._deposit(row, _scattered(multiples[:, row], owners, whole, places, self._limbs.shape[-1]), unit)
+            np.subtract(rest, whole, out=rest)
+            left = np.count_nonzero(rest)
+            if not left or unit == _GRID:
+                return
+            if 4 * left < rest.size:
+                found = np.flatnonzero(rest)
+                owners = np.broadcast_to(owners, rest.shape).ravel()[found]
+                rest, places = rest.ravel()[found], places.ravel()[found]
+            step = min(bits, unit - _GRID)
+            unit -= step
+            rest *= 2.0**step
+
+    def _deposit(self, row: int, sums: NDArray[np.float64], unit: int) -> None:
+        """Add whole numbers of 2^unit, below 2^53."""
+        limb, shift = divmod(unit - _GRID, _LIMB_BITS)
+        whole = sums.astype(np.int64)
+        low = (whole & _MASK) << shift
+        self._limbs[limb, row] += low & _MASK
+        self._limbs[limb + 1, row] += (low >> _LIMB_BITS) + ((whole >> _LIMB_BITS) << shift)
+        self._deposits += 1
+        if self._deposits == _DEPOSITS:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._deposits:
+            _carry(self._limbs)
+        self._deposits = 0
 
     def total(self, rows: Sequence[int]) -> NDArray[np.float64]:
         """The sum of some of the sums along the first axis, rounded once."""
-        self._carry()
-        flat = self._limbs[:, list(rows)].sum(axis=1).T
-        whole = [sum(limb << (_LIMB_BITS * (_LIMBS - 1 - i)) for i, limb in enumerate(row)) for row in flat.tolist()]
-        scale = 2 ** (_LIMB_BITS * (_LIMBS - 1))
-        return np.array([value / scale for value in whole], dtype=np.float64).reshape(self.shape[1:])
-
-    def _carry(self) -> None:
-        for i in range(_LIMBS - 1, 0, -1):
-            carry = self._limbs[i] >> _LIMB_BITS
-            self._limbs[i] -= carry << _LIMB_BITS
-            self._limbs[i - 1] += carry
-        self._load = 1
+        self._pass_on()
+        limbs = self._limbs[:, list(rows)].sum(axis=1)
+        _carry(limbs)
+        negative = limbs[-1] < 0
+        limbs[:, negative] *= -1
+        _carry(limbs)
+        found = _rounded(limbs)
+        found[negative] *= -1.0
+        return found.reshape(self.shape[1:])
 
 
-def _pieces(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Values cut into whole numbers of 32 bits each, the first axis running from the whole part down."""
-    pieces = np.empty((_LIMBS, *values.shape), dtype=np.int64)
-    rest = values
-    for i in range(_LIMBS):
-        whole = np.trunc(rest)  # towards zero: what is left is exact also for small negative values
-        pieces[i] = whole
-        rest = (rest - whole) * 2.0**_LIMB_BITS
-    return pieces
+def _scattered(
+    multiples: NDArray[np.int64],
+    owners: NDArray[np.intp],
+    whole: NDArray[np.float64],
+    places: NDArray[np.intp],
+    count: int,
+) -> NDArray[np.float64]:
+    """Sums of multiples of whole numbers by place."""
+    alike = bool((multiples == multiples[0]).all())
+    if whole.ndim == 2 and places.strides[0] == 0:  # broadcast: all arrays have the same places
+        where, weights, alike = places[0], np.einsum("i,ij->j", multiples.astype(np.float64), whole), False
+    else:
+        where, weights = places, whole if alike else multiples.astype(np.float64)[owners] * whole
+    found = np.bincount(where.ravel(), weights.ravel(), count).astype(np.float64, copy=False)
+    return multiples[0] * found if alike else found
+
+
+def _carry(limbs: NDArray[np.int64]) -> None:
+    """Bring all limbs but the last, which has the sign, to 32 bits."""
+    for lower, upper in pairwise(limbs):
+        upper += lower >> _LIMB_BITS
+        lower &= _MASK
+
+
+def _rounded(limbs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What limbs that are not negative stand for, rounded once."""
+    nothing = np.zeros((3, limbs.shape[1]), dtype=np.uint64)
+    digits = np.concatenate([nothing, limbs[:-1], [limbs[-1] & _MASK, limbs[-1] >> _LIMB_BITS]]).astype(np.uint64)
+    there = digits != 0
+    first = np.maximum(len(digits) - 1 - there[::-1].argmax(axis=0), len(nothing))
+    high, middle, low = (np.take_along_axis(digits, first[None] - i, axis=0)[0] for i in range(3))
+    for below, above in pairwise(there):
+        above |= below
+    # The 64 bits from the first that is set; whether any bit below them is set decides where half a unit goes.
+    shift = (_LIMB_BITS - np.frexp(np.maximum(high, 1).astype(np.float64))[1]).astype(np.uint64)
+    width = np.uint64(_LIMB_BITS)
+    kept = low >> (width - shift)
+    word = (high << (width + shift)) | (middle << shift) | kept
+    word |= (low != kept << (width - shift)) | np.take_along_axis(there, first[None] - 3, axis=0)[0]
+    exponent = _GRID + _LIMB_BITS * (first - len(nothing) - 1) - shift.astype(np.int64)
+    found: NDArray[np.float64] = np.ldexp(word.astype(np.float64), exponent)
+    return found

@@ -10,8 +10,11 @@ from attrs import define
 from mbexec import Plan, RunConfig, TaskResult, hookimpl
 from mbexec.plugins.manybody.merging import merge
 from mbexec.plugins.manybody.planning import make_plan
+from mbexec.plugins.manybody.screening import choose, screened
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from qcelemental.models.v2 import FailedOperation
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
 
@@ -24,8 +27,14 @@ class ManyBody:
 
     @hookimpl
     def build_tasks(self, spec: ManyBodyInput, config: RunConfig) -> Plan:
-        """The full expansion up to max_nbody."""
-        return make_plan(spec)
+        """The expansion up to max_nbody, within the cutoffs if there are some, and what screening by energy takes."""
+        return screened(make_plan(spec))
+
+    @hookimpl
+    def choose_tasks(self, plan: Plan, energies: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+        """Those that screening by energy has dropped."""
+        choice = choose(plan, energies)
+        return None if choice is None else choice.needless
 
     @hookimpl
     def merge_results(self, plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult | FailedOperation:

@@ -41,7 +41,7 @@ def partial_result(plan: Plan, sums: Sums) -> dict[str, Any]:
             For each BSSE treatment and order that misses something: how many of its fragment sets have an unknown
             increment, and the first 100 of them.
         properties
-            The named sums that are exact.
+            The named sums that are exact: of those that results count in, the ones that miss none.
         estimates
             What is known of each of the others.
     """
@@ -60,7 +60,7 @@ def partial_result(plan: Plan, sums: Sums) -> dict[str, Any]:
         for key, which in _named(plan, sums, name).items():
             if _counts_missing(plan, sums, which):
                 estimates[key] = _estimate(orders[which.bsse], which)
-            else:
+            elif _counts_done(plan, sums, which):
                 properties[key] = np.asarray(sums.through(name, which)).tolist()
     return {
         "not_run": _not_run(plan, sums),
@@ -71,7 +71,7 @@ def partial_result(plan: Plan, sums: Sums) -> dict[str, Any]:
 
 
 def _not_run(plan: Plan, sums: Sums) -> dict[str, Any]:
-    places = [place for place in np.flatnonzero(~sums.done).tolist() if place not in sums.errors]
+    places = [place for place in np.flatnonzero(sums.missing).tolist() if place not in sums.errors]
     return {"count": len(places), "labels": [plan[place].label for place in places[:_LISTED]]}
 
 
@@ -113,6 +113,11 @@ def _counts_missing(plan: Plan, sums: Sums, which: NamedSum) -> bool:
     return bool(plan.expansion.total(which.bsse, which.through, which.start)[~sums.done].any())
 
 
+def _counts_done(plan: Plan, sums: Sums, which: NamedSum) -> bool:
+    """Whether a result counts in the sum: one of nothing, the interaction within one body, is no finding."""
+    return bool(plan.expansion.total(which.bsse, which.through, which.start)[sums.done].any())
+
+
 @frozen(eq=False)
 class _Term:
     """One order of an expansion, parted by fragment set.
@@ -140,19 +145,20 @@ class _Term:
 def _terms(plan: Plan, sums: Sums, name: str, bsse: str) -> list[_Term]:
     """The orders that are computed in a treatment; what the whole cluster alone adds is one increment."""
     expansion = plan.expansion
-    found = expansion.increments(bsse, np.where(sums.done, sums.fixed[name], np.nan))
+    found = sums.increments(bsse, name)
     whole_only = plan.spec.specification.keywords.supersystem_ie_only
     terms = []
     for row, counts in zip(expansion.rows, expansion.coefficients.T, strict=True):
         if row.bsse != bsse or not counts.any():
             continue
-        sets = expansion.sets.by_size[row.nbody]
         if row.supersystem or (whole_only and row.nbody > 1):
             missing = counts[~sums.done].any()
-            values = [math.nan if missing else sums.through(name, NamedSum(bsse, row.nbody, row.nbody))]
+            sets = expansion.sets.by_size[row.nbody]
+            values = np.array([math.nan if missing else sums.through(name, NamedSum(bsse, row.nbody, row.nbody))])
         else:
-            values = [found.get(tuple(frag), math.nan) for frag in sets.tolist()]
-        terms.append(_Term(row, sets, np.array(values)))
+            sets = expansion.sets.contributing(row.nbody)
+            values = found.get(row.nbody, np.full(len(sets), math.nan))
+        terms.append(_Term(row, sets, values))
     return terms
 
 

@@ -3,54 +3,130 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mbexec import FragmentSets, InputError, Plan, expand
-from mbexec.plugins.manybody.extras import cluster_properties, expanded_properties
+import attrs
+
+from mbexec import Expansion, FragmentSets, InputError, Plan, expand
+from mbexec.plugins.manybody.extras import (
+    cluster_properties,
+    cutoff_measure,
+    cutoffs,
+    energy_screen,
+    expanded_properties,
+    symmetry_tolerance,
+)
+from mbexec.plugins.manybody.motions import moves_moments
+from mbexec.plugins.manybody.near import screened_sets
+from mbexec.plugins.manybody.symmetry import find_symmetry
 
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyKeywords
 
-__all__ = ["make_plan", "returns_total"]
+__all__ = ["expanded", "make_plan", "returns_total"]
 
 _AUTO = "(auto)"
 _MOST = 20_000_000
 
 
 def make_plan(spec: ManyBodyInput) -> Plan:
-    """The full expansion up to max_nbody."""
-    keywords = spec.specification.keywords
-    nfr = _fragments(spec)
+    """The expansion up to max_nbody, over the fragment sets that the cutoffs keep: all if there are none."""
     driver = spec.specification.driver.value
     if driver not in ("energy", "gradient", "hessian"):
         raise InputError(f"The driver is {driver!r}; allowed are energy, gradient and hessian.")
-    if keywords.embedding_charges:
+    if spec.specification.keywords.embedding_charges:
         raise InputError("embedding_charges are not supported; leave them out.")
     cluster_properties(spec)  # for what is wrong with it
+    return _with_symmetry(Plan(spec, expanded(spec), expanded_properties(spec)))
+
+
+def _with_symmetry(plan: Plan) -> Plan:
+    """The plan, with its duplicates if they are wanted."""
+    tolerance = symmetry_tolerance(plan.spec)
+    if tolerance is None:
+        return plan
+    if energy_screen(plan.spec) is not None:
+        raise InputError(
+            "mbe.symmetry_tolerance and mbe.screen can't be used together: which of the sets that are the same has to "
+            "run would depend on what screening keeps. Leave one of them out."
+        )
+    found = find_symmetry(plan.spec.molecule, plan.expansion, tolerance, fixed=moves_moments(plan))
+    return attrs.evolve(plan, symmetry=found)
+
+
+def expanded(spec: ManyBodyInput, sets: FragmentSets | None = None) -> Expansion:
+    """The expansion that an input asks for, over the given collection of fragment sets or over all of them."""
+    keywords = spec.specification.keywords
+    nfr = _fragments(spec)
     levels = _levels(keywords, nfr, list(spec.specification.specification))
     max_nbody = max(n for n in levels if isinstance(n, int))
     whole_only = _whole_only(keywords, levels, max_nbody == nfr)
     bsse_type = _treatments(keywords, levels, max_nbody == nfr)
-    if not whole_only:
-        _check_size(nfr, max_nbody, "vmfc" in bsse_type)
-    expansion = expand(
-        FragmentSets.full(nfr, 1 if whole_only else max_nbody),
+    return expand(
+        sets or _sets(spec, max_nbody, whole_only, bsse_type),
         bsse_type=bsse_type,
         levels=levels,
         return_total_data=returns_total(spec),
         supersystem_ie_only=whole_only,
     )
-    return Plan(spec, expansion, expanded_properties(spec))
 
 
-def _check_size(nfr: int, max_nbody: int, vmfc: bool) -> None:
+def _sets(spec: ManyBodyInput, max_nbody: int, whole_only: bool, bsse_type: Sequence[str]) -> FragmentSets:
+    """The fragment sets that the cutoffs keep."""
+    nfr = len(spec.molecule.fragments)
+    within = _cutoffs(spec, max_nbody, whole_only)
+    if not whole_only:  # below the first cutoff, all sets are kept
+        _check_size(nfr, [math.comb(nfr, n) for n in range(1, min(within, default=max_nbody + 1))], bsse_type)
+    if not within:
+        return FragmentSets.full(nfr, 1 if whole_only else max_nbody)
+    sets = screened_sets(spec.molecule, max_nbody, within, cutoff_measure(spec), _MOST)
+    kept = [len(sets.contributing(n)) for n in range(1, max_nbody + 1)]
+    _check_size(nfr, kept, bsse_type)
+    if max_nbody > 1 and not any(kept[1:]):
+        warnings.warn(
+            "The cutoffs keep no two fragments together: what is said to be their interaction is zero since nothing "
+            "of it is computed. Lengths are in angstrom in a job file, and in a0 in QCSchema.",
+            stacklevel=3,
+        )
+    return sets
+
+
+def _cutoffs(spec: ManyBodyInput, max_nbody: int, whole_only: bool) -> dict[int, float]:
+    """The cutoffs, a0, by order; those that can have no effect are refused, or told of where it depends on others."""
+    found = cutoffs(spec)
+    cutoff_measure(spec)  # for what is wrong with it
+    if found and whole_only:
+        raise InputError("supersystem_ie_only has no orders in between that a cutoff could thin out; leave one out.")
+    keywords = spec.specification.keywords
+    if found and keywords.max_nbody is None and not keywords.levels:
+        raise InputError(
+            f"mbe.cutoff without mbe.max_nbody would make an expansion up to all {max_nbody} fragments; "
+            f"set max_nbody to the size of the largest sets, such as {min(3, max_nbody)}."
+        )
+    if beyond := [order for order in found if order > max_nbody]:
+        raise InputError(
+            f"mbe.cutoff has a length for {beyond[0]} bodies, but the expansion ends at {max_nbody}; "
+            f"leave it out, or {'add an order to mbe.levels' if keywords.levels else 'raise max_nbody'}."
+        )
+    for order, length in found.items():
+        if tighter := [below for below in found if below < order and found[below] < length]:
+            warnings.warn(
+                f"mbe.cutoff for {order} bodies has no effect: a set is kept only if its subsets are, and the cutoff "
+                f"for {tighter[-1]} bodies is less.",
+                stacklevel=2,
+            )
+    return found
+
+
+def _check_size(nfr: int, counts: Sequence[int], bsse_type: Sequence[str]) -> None:
     """Refuse what could never run before it fills the memory."""
-    count = sum(math.comb(nfr, n) * (2**n if vmfc else 1) for n in range(1, max_nbody + 1))
+    count = sum(number * (2**n if "vmfc" in bsse_type else 1) for n, number in enumerate(counts, start=1))
     if count > _MOST:
         raise InputError(
-            f"{nfr} fragments up to {max_nbody}-body make {count:.2g} fragment calculations; "
-            f"set max_nbody to less, so that there are at most {_MOST:.0g}."
+            f"{nfr} fragments up to {len(counts)}-body make {count:.2g} fragment calculations; "
+            f"set max_nbody to less or give a cutoff, so that there are at most {_MOST:.0g}."
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 
 from mbexec import ArraySum, Plan, TaskError, TaskResult, exact_dot
-from mbexec.plugins.manybody.extras import cluster_properties
+from mbexec.plugins.manybody.extras import cluster_properties, energy_screen
+from mbexec.plugins.manybody.layout import Layout, stacked
 from mbexec.plugins.manybody.planning import returns_total
+from mbexec.plugins.manybody.screening import Choice, choose
 
 __all__ = ["NamedSum", "Sums", "named_sums", "orders", "returned_sum", "treatments"]
 
 _DERIVATIVES = {"gradient": 1, "hessian": 2}
 _MOST_CLUSTERS = 10_000
-_BATCH = 50_000  # numbers that wait to be added up: many take less time together, and they take some memory
+# What waits to be added up: many take less time together, and they take some memory.
+_NUMBERS = 200_000
 
 
 @frozen
@@ -70,6 +74,7 @@ class Sums:
     """
 
     plan: Plan
+    choice: Choice | None = field(default=None, init=False)
     fixed: dict[str, NDArray[np.float64]] = field(init=False)
     done: NDArray[np.bool_] = field(init=False)
     arrays: dict[str, ArraySum] = field(init=False)
@@ -77,9 +82,12 @@ class Sums:
     bodies: dict[int, bytes] = field(factory=dict)
     notes: dict[int, tuple[str, ...]] = field(factory=dict)
     clusters: dict[int, Mapping[str, Any]] | None = field(init=False)
-    _waiting: list[tuple[int, Mapping[str, Any]]] = field(factory=list)
-    _count: int = 0
-    _coordinates: list[NDArray[np.intp]] = field(init=False)
+    _most: int = field(init=False)
+    _widths: array[int] = field(init=False)
+    _layout: Layout = field(init=False)
+    _open: int = field(init=False)  # tasks that decide which others run, and have given no result yet
+    _held: list[tuple[NDArray[np.int64], Sequence[Mapping[str, Any]]]] = field(factory=list)
+    _found: dict[tuple[str, NamedSum], Any] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         nat = len(self.plan.spec.molecule.symbols)
@@ -88,11 +96,13 @@ class Sums:
         wanted = [name for name in _DERIVATIVES if name in ("gradient", driver) and driver != "energy"]
         shapes = {"gradient": (nrow, nat, 3), "hessian": (nrow, 3 * nat, 3 * nat)}
         self.arrays = {name: ArraySum(shapes[name]) for name in wanted}
+        self._most = max([_NUMBERS, *(4 * math.prod(shapes[name][1:]) for name in wanted)])
         sizes = {"energy": (), **self.plan.properties}
         self.fixed = {name: np.zeros((len(self.plan), *shape)) for name, shape in sizes.items()}
         self.done = np.zeros(len(self.plan), dtype=bool)
-        fragments = self.plan.spec.molecule.fragments
-        self._coordinates = [3 * np.asarray(atoms)[:, None] + np.arange(3) for atoms in fragments]
+        self._layout = Layout.of(self.plan)
+        self._widths = array("q", self._layout.numbers(list(self.arrays)).tobytes())
+        self._open = 0 if energy_screen(self.plan.spec) is None else int((~self.plan.undecided).sum())
         kept = cluster_properties(self.plan.spec)
         too_many = kept == "auto" and len(self.plan) > _MOST_CLUSTERS
         self.clusters = None if too_many or kept == "none" else {}
@@ -101,52 +111,122 @@ class Sums:
                 f"The result will not hold the properties of each of the {len(self.plan):,} fragment calculations, "
                 f"only their sums; beyond {_MOST_CLUSTERS:,}, "
                 'set mbe.cluster_properties to "all" to have them (or to "none").',
-                stacklevel=2,
+                stacklevel=3,
             )
 
-    def take(self, result: TaskResult) -> None:
-        """Note a result, as much of it as the sums need."""
-        if result.error is not None:
-            self.errors[result.index] = result.error
-            return
-        self.done[result.index] = True
-        for name, kept in self.fixed.items():
-            kept[result.index] = result.values[name]
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Which tasks have given no result and count in some sum, (ntask,)."""
+        if self.choice is None:
+            return ~self.done
+        return ~self.done & self.plan.expansion.coefficients.any(axis=1)
+
+    def take(self, results: Iterable[TaskResult]) -> None:
+        """Add up results as they arrive, many at a time; choose, once all that decides is there.
+
+        Numbers wait to be added up, and not the results, which may hold much else.
+        """
+        indices: list[int] = []
+        values: list[Mapping[str, Any]] = []
+        numbers, most, widths = 0, self._most, self._widths
+        for result in results:
+            index = result.index
+            if result.error is None:
+                indices.append(index)
+                values.append(result.values)
+                if result.notes or result.body is not None:
+                    self._keep_words(result)
+            else:
+                self.errors[index] = result.error
+            numbers += widths[index]
+            last = bool(self._open) and self._counted_down(index)
+            if numbers >= most or last:
+                self._keep(indices, values)
+                indices, values, numbers = [], [], 0
+                if last:
+                    self._choose()
+                if not self._open:
+                    self._add_held()
+        self._keep(indices, values)
+        self._add_held()
+
+    def _counted_down(self, index: int) -> bool:
+        """Count a result if it helps to decide which others run; whether it is the last of those."""
+        self._open -= not self.plan.undecided[index]
+        return not self._open
+
+    def _choose(self) -> None:
+        self.choice = choose(self.plan, np.where(self.done & ~self.plan.undecided, self.fixed["energy"], np.nan))
+        self.plan = self.plan if self.choice is None else self.choice.plan
+
+    def increments(self, bsse: str, name: str) -> dict[int, NDArray[np.float64]]:
+        """What each fragment set adds beyond its subsets, or what counts for that, (n_k,) by order; NaN if unknown."""
+        values = np.where(self.done, self.fixed[name], np.nan)
+        found = self.plan.expansion.increments_by_order(bsse, values)
+        if self.choice is not None:
+            self.choice.fill_in(found, values, counted=True)
+        return found
+
+    def _add_held(self) -> None:
+        for where, values in self._held:
+            self._add(where, values)
+        self._held.clear()
+
+    def _keep_words(self, result: TaskResult) -> None:
+        """Keep what a result has beside numbers."""
         if result.notes:
             self.notes[result.index] = result.notes
         if result.body is not None:
             self.bodies[result.index] = result.body
-        for name in [name for name in self.arrays if name not in result.values]:
-            del self.arrays[name]  # a Hessian run of a program that gives no gradient with it
-        if self.arrays:
-            self._waiting.append((result.index, result.values))
-        self._count += sum(result.values[name].size for name in self.arrays)
-        if self._count >= _BATCH:
-            self.add_waiting()
+
+    def _keep(self, indices: Sequence[int], values: Sequence[Mapping[str, Any]]) -> None:
+        """Note what is as large for every fragment, and of small runs everything; hold arrays to be added."""
+        if not indices:
+            return
+        where = np.array(indices)
+        self.done[where] = True
+        for name, kept in self.fixed.items():
+            kept[where] = [found[name] for found in values]
         if self.clusters is not None:
-            self.clusters[result.index] = result.values
+            self.clusters.update(zip(indices, values, strict=True))
+        if self.arrays:
+            self._held.append((where, values))
 
-    def add_waiting(self) -> None:
-        """Add up the arrays that came since the last time."""
-        multiples = [self.plan.expansion.coefficients[index] for index, _ in self._waiting]
-        for name, total in self.arrays.items() if self._waiting else ():
-            places = [self.places(index, name) for index, _ in self._waiting]
-            total.add_many(multiples, [values[name] for _, values in self._waiting], places)
-        self._waiting.clear()
-        self._count = 0
+    def _add(self, where: NDArray[np.int64], values: Sequence[Mapping[str, Any]]) -> None:
+        """Add arrays to their sums."""
+        if "hessian" in self.arrays and not all("gradient" in found for found in values):
+            self.arrays.pop("gradient", None)  # the program gives none with a Hessian
+        for places, coordinates in self._layout.blocks(where) if self.arrays else ():
+            for name, total in self.arrays.items():
+                total.add_many(
+                    self.plan.expansion.coefficients[where[places]],
+                    stacked([values[place][name] for place in places.tolist()]),
+                    self._layout.places(name, coordinates),
+                )
 
-    def places(self, index: int, name: str) -> NDArray[np.intp]:
-        """Where in the cluster's array, counted in one row, the values of a task go; in their shape."""
-        expansion = self.plan.expansion
-        coordinates = np.concatenate([self._coordinates[i - 1] for i in expansion.sets[int(expansion.bas[index])]])
-        if name == "gradient":
-            return coordinates
-        width = 3 * len(self.plan.spec.molecule.symbols)
-        pairs: NDArray[np.intp] = width * coordinates.reshape(-1, 1) + coordinates.ravel()
-        return pairs
+    def full(self, where: NDArray[np.int64]) -> Iterator[tuple[int, dict[str, NDArray[np.float64]]]]:
+        """The arrays of the tasks whose values were kept, in the size of the cluster; in any order."""
+        clusters = self.clusters or {}
+        for places, coordinates in self._layout.blocks(where):
+            chosen = where[places].tolist()
+            arrays = {}
+            for name, total in self.arrays.items():
+                shape = total.shape[1:]
+                whole = np.zeros((len(chosen), math.prod(shape)))
+                spots = self._layout.places(name, coordinates).reshape(len(chosen), -1)
+                values = stacked([clusters[index][name] for index in chosen])
+                whole.ravel()[spots + whole.shape[1] * np.arange(len(chosen))[:, None]] = values.reshape(spots.shape)
+                arrays[name] = whole.reshape(-1, *shape)
+            for place, index in enumerate(chosen):
+                yield index, {name: whole[place] for name, whole in arrays.items()}
 
     def through(self, name: str, which: NamedSum) -> Any:
-        """A sum of what is there of a property."""
+        """A sum of what is there of a property; nobody may change it."""
+        if (name, which) not in self._found:
+            self._found[name, which] = self._through(name, which)
+        return self._found[name, which]
+
+    def _through(self, name: str, which: NamedSum) -> Any:
         if name in self.fixed:
             values = self.fixed[name]
             multiples = self.plan.expansion.total(which.bsse, which.through, which.start)
