@@ -79,6 +79,7 @@ def test_the_start_has_input_and_settings(path):
     assert start["config"]["plugin"]["jsonl"] == {"path": str(path)}
     assert start["config"]["sources"]["run.executor"] == "argument"
     assert start["versions"].keys() == {"python", "numpy", "qcelemental", "qcmanybody"}
+    assert start["programs"] == {"model-potential": f"{version('mbexec')}, mbexec {version('mbexec')}"}
 
 
 def test_a_result_is_written_to_the_last_bit(path):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mbexec
-from mbexec import FragmentDone, LevelReport, RunReport, TaskResult, hookimpl
+from mbexec import FragmentDone, LevelReport, RunReport, TaskError, TaskResult, hookimpl
 from mbexec.core import recorder as recording
 from mbexec.core.engine import read_job
 from mbexec.core.recorder import HERE, Recorder
@@ -110,6 +110,15 @@ def test_nothing_is_made_up(recorder):
     unmeasured = recorder.report()
     known = {"startup", "finishing", "idle", "imbalance"}
     assert {name for name in UNKNOWN if getattr(unmeasured, name) is not None} == known
+
+
+def test_a_killed_fragment_counts_until_its_end(recorder):
+    """It could measure nothing any more; one after the other, it would have been killed after the same time."""
+    killed = TaskError("resource_error", "It took longer than task.timeout = 2 s and was killed.")
+    recorder.record(recorder.plan[0], result(0, recorder.started, 1.0), recorder.started)
+    recorder.record(recorder.plan[1], result(1, recorder.started, 2.0, error=killed, lost=None), recorder.started)
+    report = recorder.report()
+    assert (report.serial_time, report.critical_path) == (3.0, 2.0)
 
 
 def test_what_a_store_gives_is_in_no_sum(recorder):
@@ -225,15 +234,3 @@ def test_the_schema_names_every_figure():
         assert set(described["properties"]) == set(described["required"]) == set(names)
         assert described["additionalProperties"] is False
         assert all(entry.get("description") for entry in described["properties"].values())
-
-
-def test_what_reporters_are_given_of_a_result():
-    """All of it, but for values that they can't replace."""
-    whole = TaskResult(*range(len(attrs.fields(TaskResult))))
-    whole = attrs.evolve(whole, values={"energy": 1.0})
-    given = whole.guarded()
-    names = attrs.fields_dict(TaskResult).keys() - {"values"}
-    assert {name: getattr(given, name) for name in names} == {name: getattr(whole, name) for name in names}
-    assert dict(given.values) == whole.values
-    with pytest.raises(TypeError):
-        given.values["energy"] = 2.0

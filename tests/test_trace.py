@@ -196,11 +196,11 @@ def test_a_run_that_is_killed_leaves_a_file_that_opens(tmp_path):
 
 
 def test_a_run_that_breaks_off_leaves_valid_json(tmp_path):
-    """Before anything was said, too."""
+    """Also right after its start."""
     path = tmp_path / "trace.json"
-    with Trace(path=path):
-        pass
-    assert read(path) == []
+    with Trace(path=path) as reporter:
+        reporter.report_metrics(RunStarted("f00d", "x", 2, (), None, None, None))
+    assert fragments(valid(read(path))) == []
     _trace(path, [("a:1:1", 1, 2)])
     assert len(fragments(valid(read(path)))) == 1
 
@@ -210,6 +210,18 @@ def test_an_earlier_trace_is_replaced(tables):
     for _ in range(2):
         mbexec.run(tables, reporters=["trace"])
         assert len(fragments(valid(read()))) == 6
+
+
+def test_a_run_that_never_starts_leaves_an_earlier_trace(tables, tmp_path):
+    """It is refused once reporters are there already; where there was no trace, none is left."""
+    mbexec.run(tables, reporters=["trace"])
+    before = (tmp_path / "trace.json").read_bytes()
+    unknown = job(argon(3), program={"program": "nobody", "method": "x"})
+    for path in ("trace.json", "new.json"):
+        with pytest.raises(mbexec.MbexecError, match="nobody"):
+            mbexec.run(unknown, reporters=["trace"], **{"plugin.trace.path": path})
+    assert (tmp_path / "trace.json").read_bytes() == before
+    assert not (tmp_path / "new.json").exists()
 
 
 def test_no_other_file_is_replaced(tables, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,6 +28,7 @@ __all__ = [
     "RunDone",
     "RunReport",
     "RunStarted",
+    "TasksLeftOut",
 ]
 
 
@@ -39,7 +41,7 @@ class LevelReport:
     nbody
         How many fragments are real.
     ntasks
-        Fragment calculations in the plan.
+        Fragment calculations that need a result of their own: those of the plan but for duplicates.
     executed, reused, failed
         How many ran, how many a store gave, and how many of those that ran failed.
     wall_time, cpu_time
@@ -49,6 +51,10 @@ class LevelReport:
     imbalance
         By how much the busiest worker's time exceeds the mean of all workers, as a fraction of the mean; None if none
         ran.
+    duplicates
+        Further calculations of the plan, which are the same as others up to a rigid motion; see :class:`Symmetry`.
+    left_out
+        How many of the plan's calculations the planner left out, once it had seen the others.
     """
 
     nbody: int
@@ -62,6 +68,8 @@ class LevelReport:
     typical: float | None
     longest: float | None
     imbalance: float | None = None
+    duplicates: int = 0
+    left_out: int = 0
 
 
 @frozen
@@ -127,8 +135,13 @@ class RunReport:
 
     @property
     def ntasks(self) -> int:
-        """Fragment calculations in the plan."""
+        """Fragment calculations that need a result of their own."""
         return sum(level.ntasks for level in self.levels)
+
+    @property
+    def duplicates(self) -> int:
+        """Further calculations of the plan that these stand for."""
+        return sum(level.duplicates for level in self.levels)
 
     @property
     def executed(self) -> int:
@@ -144,6 +157,11 @@ class RunReport:
     def failed(self) -> int:
         """Fragments that failed."""
         return sum(level.failed for level in self.levels)
+
+    @property
+    def left_out(self) -> int:
+        """Fragment calculations that the planner left out."""
+        return sum(level.left_out for level in self.levels)
 
     @property
     def fragment_time(self) -> float:
@@ -167,7 +185,8 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON has it, what follows from it included; described by ``run-report.schema.json`` in docs."""
-        derived = ("ntasks", "executed", "reused", "failed", "fragment_time", "contention", "speedup", "efficiency")
+        counts = ("ntasks", "duplicates", "executed", "reused", "failed", "left_out")
+        derived = (*counts, "fragment_time", "contention", "speedup", "efficiency")
         return attrs.asdict(self) | {name: getattr(self, name) for name in derived}
 
 
@@ -182,14 +201,16 @@ class RunStarted:
     executor, workers
         Who runs the fragments, and how many at once.
     levels
-        (nbody, ntasks) of each level.
+        (nbody, ntasks) of each level, without duplicates.
     plan, config
         What is to be computed, and the settings.
     costs : (ntask,) float array
         What each fragment is expected to cost, by its place in the plan, in units that compare within a model
-        chemistry.
+        chemistry; 0 for duplicates, which don't run.
     store
         Where results are kept and what is there already, in words; empty without a store.
+    programs
+        The version of each program, by name in lower case, with that of its harness; of those that tell.
     """
 
     run_id: str
@@ -200,6 +221,7 @@ class RunStarted:
     config: RunConfig
     costs: NDArray[np.float64]
     store: str = ""
+    programs: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @frozen
@@ -220,14 +242,16 @@ class LevelStarted:
 
 @frozen
 class FragmentStarted:
-    """A fragment has begun. Executors that can't tell say nothing, and very short fragments may be left out.
+    """A fragment has begun and has not ended a moment later; nothing is told of shorter ones.
+
+    Executors that can't tell what runs say nothing.
 
     Attributes
     ----------
     task
         What is computed.
     time
-        When this was learnt, seconds since the epoch.
+        When it began, as far as the executor can tell, seconds since the epoch.
     """
 
     task: Task
@@ -275,6 +299,22 @@ class FragmentDone:
     ended: float = 0.0
 
 
+@frozen(eq=False)
+class TasksLeftOut:
+    """The planner has said which of its plan's undecided tasks need not run; there may be none.
+
+    Attributes
+    ----------
+    indices : (n,) int array
+        Their places in the plan.
+    levels
+        (nbody, how many) of each level that has some.
+    """
+
+    indices: NDArray[np.int64]
+    levels: tuple[tuple[int, int], ...]
+
+
 @frozen
 class LevelDone:
     """The last fragment of a level ended.
@@ -298,10 +338,15 @@ class RunDone:
         What the run cost.
     result
         What came of it.
+    stopped
+        Whether the run was told to start nothing new, as Ctrl-C does.
     """
 
     report: RunReport
     result: ManyBodyResult | FailedOperation
+    stopped: bool = False
 
 
-MetricsEvent = RunStarted | LevelStarted | FragmentStarted | FragmentHeld | FragmentDone | LevelDone | RunDone
+MetricsEvent = (
+    RunStarted | LevelStarted | FragmentStarted | FragmentHeld | FragmentDone | TasksLeftOut | LevelDone | RunDone
+)

@@ -20,15 +20,17 @@ from mbexec import (
     RunReport,
     RunStarted,
     TaskError,
+    TasksLeftOut,
     hookimpl,
 )
 
 __all__ = ["Structlog"]
 
 _DIGITS = 6
-_OF_A_LEVEL = ("nbody", "ntasks", "executed", "reused", "failed", "wall_time", "cpu_time", "longest", "imbalance")
+_COUNTS = ("ntasks", "duplicates", "executed", "reused", "failed", "left_out")
+_OF_A_LEVEL = ("nbody", *_COUNTS, "wall_time", "cpu_time", "longest", "imbalance")
 _OF_A_RUN = (
-    *("executor", "workers", "ntasks", "executed", "reused", "failed", "retried", "wall_time", "fragment_time"),
+    *("executor", "workers", *_COUNTS, "retried", "wall_time", "fragment_time"),
     *("serial_time", "speedup", "efficiency", "contention", "critical_path", "bound", "imbalance"),
     *("startup", "finishing", "idle", "retry_time", "worker_memory", "memory", "bytes_moved"),
 )
@@ -57,7 +59,7 @@ class Structlog:
             case RunStarted():
                 self._log = self._log.bind(run_id=event.run_id)
                 kept = {"store": event.store} if event.store else {}
-                ntasks = len(event.plan)
+                ntasks = sum(number for _, number in event.levels)
                 self._log.info("run_started", executor=event.executor, workers=event.workers, ntasks=ntasks, **kept)
             case LevelStarted():
                 self._log.info("level_started", nbody=event.nbody, ntasks=event.ntasks)
@@ -67,6 +69,8 @@ class Structlog:
                 self._log.info("fragment_held", label=event.task.label, **_told(event.result.error))
             case FragmentDone():
                 self._fragment(event)
+            case TasksLeftOut(indices=indices):
+                self._log.info("tasks_left_out", ntasks=len(indices))
             case LevelDone(level=level):
                 self._log.info("level_done", **_figures(level, _OF_A_LEVEL))
             case RunDone(report=report, result=result):

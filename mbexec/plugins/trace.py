@@ -66,35 +66,41 @@ class Trace:
     Attributes
     ----------
     path
-        Of the file; that of an earlier trace is replaced, and no other.
+        Of the file; that of an earlier trace is replaced when the run starts, and no other.
     """
 
     path: Path = field(default=Path("trace.json"), converter=_path)
     _file: IO[str] | None = field(default=None, init=False)
+    _is_new: bool = field(default=False, init=False)
+    _begun: bool = field(default=False, init=False)
     _separator: str = field(default="", init=False)
     _began: float = field(default=0.0, init=False)
     _lanes: dict[str, _Lane] = field(factory=dict, init=False)
     _hosts: dict[str, int] = field(factory=dict, init=False)
 
     def __enter__(self) -> Self:
-        """Find out before the run whether the file can be written."""
+        """Find out before the run whether the file can be written; what is in it stays until the run starts."""
         try:
             if self.path.is_file() and self.path.stat().st_size and not _is_trace(self.path):
                 raise ConfigError(
                     f"plugin.trace.path: {str(self.path)!r} is there already and no trace; give another name."
                 )
-            self._file = self.path.open("w", encoding="utf-8", buffering=1)
-            self._file.write("[\n")
+            self._is_new = not self.path.exists()
+            self._file = self.path.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
             raise ConfigError(f"The trace can't be written to {self.path}: {error.strerror}.") from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the list."""
-        if self._file is not None:
-            with self._file as file:
+        """End the list; of a run that never started, leave nothing."""
+        if self._file is None:
+            return
+        with self._file as file:
+            if self._begun:
                 file.write("\n]\n")
-            self._file = None
+        self._file = None
+        if self._is_new and not self._begun:
+            self.path.unlink(missing_ok=True)
 
     @hookimpl
     def report_metrics(self, event: MetricsEvent) -> None:
@@ -107,12 +113,17 @@ class Trace:
             case FragmentDone(reused=False, task=task, result=result, started=started, ended=ended):
                 self._piece(task, result, started, ended, "failed" if result.error is not None else "fragment")
             case RunDone(report=report):
-                told = {name: getattr(report, name) for name in ("executed", "reused", "failed", "retried")}
+                told = {name: getattr(report, name) for name in ("executed", "reused", "failed", "left_out", "retried")}
                 self._write("run", _RUN, 1, 0.0, round(1e6 * report.wall_time, 3), cat="run", args=told)
 
     def _start(self, event: RunStarted) -> None:
         self._began = time.time()
         self._lanes.clear()
+        if self._file is not None:
+            if self.path.is_file():  # a device has nothing to take away
+                self._file.truncate(0)
+            self._file.write("[\n")
+            self._begun = True
         self._name("process", _RUN, 0, f"mbexec {event.run_id}: {event.executor}, workers: {event.workers}")
         self._name("thread", _RUN, 1, "run")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import threading
 import time
@@ -79,7 +80,7 @@ class Progress:
         self._state = State(event)
         self._began = self._spoke = time.monotonic()
         if event.store:
-            self._stream.write(f"Store {event.store}\n")
+            self._stream.write(f"Store {event.store.removeprefix(_here())}\n")
         console = Console(file=self._stream)
         if self._stream.isatty() and not console.is_dumb_terminal:
             self._live = Live(
@@ -90,7 +91,7 @@ class Progress:
             )
             self._live.start()
         else:
-            total = len(event.plan)
+            total = sum(ntasks for _, ntasks in event.levels)
             self._stream.write(f"{total} fragment calculations on {event.executor}, workers: {event.workers}\n")
             self._stream.flush()
             self._thread = threading.Thread(target=self._speak_when_it_is_quiet, name="mbexec-progress", daemon=True)
@@ -113,8 +114,9 @@ class Progress:
             told += f" ({int(100 * seen.outlook.share)}% of the time)"
         told += f", {count.reused} reused" if count.reused else ""
         told += f", {count.failed} failed" if count.failed else ""
+        told += f", {count.left_out} left out" if count.left_out else ""
         if count.done < count.total and left is not None:
-            told += f"; about {span(math.ceil(left))} left"
+            told += f"; {'at most about' if seen.undecided else 'about'} {span(math.ceil(left))} left"
         if long := [f"{each.label} for {span(each.seconds)}" for each in seen.longest if each.seconds >= self.interval]:
             told += f"; running: {', '.join(long)}"
         self._stream.write(f"{told}\n")
@@ -129,3 +131,11 @@ class Progress:
             if self._spoke == spoke:
                 self._say()
             spoke = self._spoke
+
+
+def _here() -> str:
+    """What the names of files begin with that are in the working directory or below."""
+    try:
+        return os.path.join(os.getcwd(), "")
+    except OSError:  # it is gone
+        return ""

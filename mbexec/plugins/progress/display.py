@@ -33,9 +33,8 @@ def drawn(seen: Seen, elapsed: float, workers: int, width: int, *, ended: bool) 
 
 def _bars(seen: Seen, width: int) -> Table:
     everything = seen.all
-    shown = [("run", "ran"), ("reused", "reused")] * bool(everything.reused) + [("failed", "failed")] * bool(
-        everything.failed
-    )
+    shown = [("run", "ran"), ("reused", "reused")] * bool(everything.reused)
+    shown += [("failed", "failed")] * bool(everything.failed) + [("left out", "left_out")] * bool(everything.left_out)
     plain = [Column(), Column("", ratio=1), Column("share", justify="right"), Column("done", justify="right")]
     table = Table(*plain, *(Column(title, justify="right") for title, _ in shown), box=None, expand=True, width=width)
     table.header_style, table.padding, table.pad_edge = "dim", (0, 2, 0, 0), False
@@ -60,8 +59,9 @@ def _percent(count: Count, share: float) -> str:
 def _times(seen: Seen, elapsed: float, workers: int, ended: bool) -> Text:
     line = Text(f"{span(elapsed)} elapsed", no_wrap=True, overflow="ellipsis")
     left = seen.outlook.left
+    about = "at most about" if seen.undecided else "about"
     if not ended:
-        line.append(f", about {span(math.ceil(left))} left" if left is not None else ", time left not known yet")
+        line.append(f", {about} {span(math.ceil(left))} left" if left is not None else ", time left not known yet")
         line.append(f"; {seen.running} running, {workers} worker{'s' * (workers != 1)}", "dim")
     return line
 

@@ -70,13 +70,15 @@ class Estimate:
 
     def __init__(self, plan: Plan, costs: Array, workers: int) -> None:
         expansion = plan.expansion
-        mc, nbody = np.asarray(expansion.mc), np.asarray(expansion.nbody)
+        run = np.flatnonzero(plan.runs)
+        mc, nbody, costs = expansion.mc[run], expansion.nbody[run], costs[run]
         order = np.lexsort((costs, nbody, mc))
         rows = np.stack([mc[order], nbody[order], costs[order]])
         first = np.concatenate([[True], (rows[:, 1:] != rows[:, :-1]).any(axis=0)])[: len(order)]
-        kind = np.empty(len(order), dtype=np.int64)
-        kind[order] = np.cumsum(first) - 1
-        self._kind = kind.tolist()
+        kind = np.cumsum(first) - 1
+        kinds = np.full(len(plan), -1)  # of what does not run
+        kinds[run[order]] = kind
+        self._kind = kinds.tolist()
         mcs, self._nbody, self._cost = rows[:, first]
         self._mc = mcs.astype(np.int64)
         classes = np.unique(np.stack([mcs, self._nbody]), axis=1, return_inverse=True)[1]
@@ -94,6 +96,10 @@ class Estimate:
     def reused(self, index: int) -> None:
         """A store gave the result of a task."""
         self._done[self._kind[index]] += 1
+
+    def left_out(self, indices: NDArray[np.int64]) -> None:
+        """Tasks that need not run after all."""
+        self._total = self._total - np.bincount(np.array(self._kind)[indices], minlength=len(self._total))
 
     def began(self, time: float) -> None:
         """A fragment began, seconds since the epoch."""

@@ -5,28 +5,34 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from copy import copy
 
+import attrs
 from attrs import define, field, frozen
 
-from mbexec import FragmentDone, FragmentHeld, FragmentStarted, MetricsEvent, RunStarted, Task
+from mbexec import FragmentDone, FragmentHeld, FragmentStarted, MetricsEvent, RunStarted, Task, TasksLeftOut
 from mbexec.plugins.progress.estimate import Estimate, Outlook
 from mbexec.plugins.progress.words import short
 
 __all__ = ["Count", "Running", "Seen", "State"]
 
 _DONE, _STARTED, _HELD = range(3)
-_MANY = 1000  # notes that are counted at the latest
+_MANY = 64  # notes that are counted at the latest: more would fill the cache
 _REST = 50  # times as long as the last estimate took: no more than a fiftieth of the time goes into estimates
 
 
 @define
 class Count:
-    """Fragments by what became of them: how many there are, ran, came from a store, and failed of those that ran."""
+    """Fragments by what became of them: how many are needed, ran, came from a store, and failed of those that ran.
+
+    Those that the planner has left out are not needed.
+    """
 
     total: int = 0
     ran: int = 0
     reused: int = 0
     failed: int = 0
+    left_out: int = 0
 
     @property
     def done(self) -> int:
@@ -45,20 +51,22 @@ class Running:
 
 @frozen
 class Seen:
-    """A run at some moment: counts by nbody, how far it is, and the fragments that have been running longest."""
+    """A run at some moment: counts by nbody, how far it is, and the fragments that have been running longest.
+
+    As long as it is `undecided`, some of the fragments may be left out.
+    """
 
     counts: dict[int, Count]
     outlook: Outlook
     running: int
     longest: tuple[Running, ...]
+    undecided: bool = False
 
     @property
     def all(self) -> Count:
         """Sums over all nbody."""
         of = self.counts.values()
-        return Count(
-            sum(c.total for c in of), sum(c.ran for c in of), sum(c.reused for c in of), sum(c.failed for c in of)
-        )
+        return Count(*(sum(getattr(count, name) for count in of) for name in attrs.fields_dict(Count)))
 
 
 @define(eq=False)
@@ -73,9 +81,11 @@ class State:
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     _outlook: Outlook | None = field(default=None, init=False)
     _due: float = field(default=0.0, init=False)
+    _undecided: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._counts = {nbody: Count(ntasks) for nbody, ntasks in self.event.levels}
+        self._undecided = bool(self.event.plan.undecided.any())
         self._estimate = Estimate(self.event.plan, self.event.costs, self.event.workers)
 
     def take(self, event: MetricsEvent) -> None:
@@ -84,6 +94,8 @@ class State:
             case FragmentDone(task=task, result=result):
                 failed = result.error is not None
                 self._noted.append((_DONE, task, event.started, event.ended, event.reused, failed, result.worker))
+            case TasksLeftOut():
+                self._leave_out(event)
             case FragmentStarted():
                 self._noted.append((_STARTED, event.task, event.time, 0.0, False, False, ""))
             case FragmentHeld():
@@ -91,6 +103,14 @@ class State:
         if len(self._noted) > _MANY:
             with self._lock:
                 self._count()
+
+    def _leave_out(self, event: TasksLeftOut) -> None:
+        with self._lock:
+            self._undecided = False
+            self._estimate.left_out(event.indices)
+            for nbody, count in event.levels:
+                self._counts[nbody].total -= count
+                self._counts[nbody].left_out = count
 
     def _count(self) -> None:
         while self._noted:
@@ -121,8 +141,8 @@ class State:
                 begun = {index: start for index, (_, start) in self._running.items()}
                 self._outlook = self._estimate.outlook(now, begun)
                 self._due = time.perf_counter() + _REST * (time.perf_counter() - clock)
-            counts = {nbody: Count(c.total, c.ran, c.reused, c.failed) for nbody, c in self._counts.items()}
+            counts = {nbody: copy(count) for nbody, count in self._counts.items()}
             longest = sorted(self._running.values(), key=lambda each: each[1])[:most]
             mcs = len(self.event.plan.expansion.mcs)
             running = (Running(short(t, mcs), now - start, self._estimate.expected(t.index)) for t, start in longest)
-            return Seen(counts, self._outlook, len(self._running), tuple(running))
+            return Seen(counts, self._outlook, len(self._running), tuple(running), self._undecided)
