@@ -11,7 +11,7 @@ from mbexec.core.errors import (
     PluginNotFoundError,
     ProgramError,
 )
-from mbexec.core.expansion import Contribution, Expansion, expand
+from mbexec.core.expansion import Contribution, Expansion
 from mbexec.core.fragments import FragmentSets
 from mbexec.core.metrics import (
     FragmentDone,
@@ -24,10 +24,14 @@ from mbexec.core.metrics import (
     RunDone,
     RunReport,
     RunStarted,
+    TasksLeftOut,
 )
 from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
 from mbexec.core.summation import ArraySum, exact_dot
+from mbexec.core.symmetry import Symmetry
+from mbexec.core.terms import expand
 from mbexec.core.types import Level, Plan, PlannedLevel, Task, TaskError, TaskResult
+from mbexec.core.versions import check_versions, worker_versions
 from mbexec.core.work import NeedContext, Work, run_chunk
 from mbexec.hookspecs import hookimpl
 
@@ -61,16 +65,20 @@ __all__ = [
     "RunResult",
     "RunSettings",
     "RunStarted",
+    "Symmetry",
     "Task",
     "TaskError",
     "TaskResult",
     "TaskSettings",
+    "TasksLeftOut",
     "Work",
     "arun",
+    "check_versions",
     "exact_dot",
     "expand",
     "hookimpl",
     "plan",
     "run",
     "run_chunk",
+    "worker_versions",
 ]

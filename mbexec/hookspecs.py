@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from qcelemental.models.v2 import FailedOperation
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "build_tasks",
+    "choose_tasks",
     "hookimpl",
     "hookspec",
     "keep_result",
@@ -66,6 +69,8 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
     Pull tasks from `level` as workers become free, at most 512 ahead for each worker, and only in the thread that
     consumes the results. No more than ``work.workers`` tasks run at once. A level may be empty, may have fewer tasks
     than its length said, and may end early. When it ends early, finish what was pulled and yield it.
+    A task that takes several calculations, of which some have not begun by then, may have ``level.put_back(task)``
+    instead.
 
     A task that fails gives a result with `error` set; an exception means that the executor itself is broken. When
     the returned iterator is closed, cancel what can be cancelled and return. Let ``KeyboardInterrupt`` pass.
@@ -84,6 +89,8 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
     can_kill
         A task that takes longer than ``work.settings(task).timeout`` seconds is killed, with all that it started, and
         gets an error; closing the iterator kills what runs.
+    elsewhere
+        Tasks run on other machines, of which this one's cores and memory say nothing.
     max_workers
         A number: the most workers that it can use; without it, as many as are wanted.
     alternatives
@@ -108,6 +115,28 @@ def submit_level(level: Level, work: Work) -> Iterator[TaskResult]:
 
 
 @hookspec(firstresult=True)
+def choose_tasks(plan: Plan, energies: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which of a plan's undecided tasks need not run after all. For planners whose plans have such tasks.
+
+    Called once, when every other task of the plan has a result and before the first undecided one runs; not at all if
+    the run is stopped before. What is left out gives no result: `merge_results` must do without. The same energies
+    give the same choice, so that a run that was interrupted goes on with it.
+
+    Parameters
+    ----------
+    plan
+        What `build_tasks` returned.
+    energies
+        (ntask,) float array, E_h: of each task, in the plan's order; NaN of those that failed and of undecided ones.
+
+    Returns
+    -------
+    (ntask,) bool array
+        True of the undecided tasks that are left out.
+    """
+
+
+@hookspec(firstresult=True)
 def merge_results(plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult | FailedOperation:
     """Put the results together. A planner's second half; called once, before the first fragment runs.
 
@@ -120,7 +149,7 @@ def merge_results(plan: Plan, results: Iterable[TaskResult]) -> ManyBodyResult |
         What `build_tasks` returned.
     results
         Each task's result, as they arrive and in any order; a single pass. Consume it to the end. Those of a run that
-        was stopped are not complete.
+        was stopped are not complete, and none comes of what `choose_tasks` leaves out.
 
     Returns
     -------
@@ -134,13 +163,13 @@ def report_metrics(event: MetricsEvent) -> None:
     """Take note of something that happened. A reporter; one that raises is logged and left out of the run.
 
     Leave the event as it is: others are given it too. Let classes of event pass that you don't know. A run may break
-    off, and then there is no ``RunDone``. Calls come one at a time, those for ``FragmentStarted`` from any thread.
+    off, and then there is no ``RunDone``. Calls come one at a time, those for ``FragmentStarted`` from another thread.
 
     Parameters
     ----------
     event
-        One of ``RunStarted``, ``LevelStarted``, ``FragmentStarted``, ``FragmentHeld``, ``FragmentDone``, ``LevelDone``,
-        ``RunDone``.
+        One of ``RunStarted``, ``LevelStarted``, ``FragmentStarted``, ``FragmentHeld``, ``FragmentDone``,
+        ``TasksLeftOut``, ``LevelDone``, ``RunDone``.
     """
 
 

@@ -30,7 +30,13 @@ _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.sy
 T = TypeVar("T")
 
 
-def run_until_stopped(job: Callable[[], T], stop: threading.Event, grace: float, last_words: Callable[[], str]) -> T:
+def run_until_stopped(
+    job: Callable[[], T],
+    stop: threading.Event,
+    grace: float,
+    last_words: Callable[[], str],
+    begun: Callable[[], bool],
+) -> T:
     """Run a job that drains when `stop` is set, and set it on SIGINT, SIGTERM or SIGHUP.
 
     The job has a thread of its own in which SIGINT is blocked: Ctrl-C reaches every process of a terminal, but those
@@ -47,6 +53,8 @@ def run_until_stopped(job: Callable[[], T], stop: threading.Event, grace: float,
         does not end even then is left behind with the process.
     last_words
         Gives the last line of a process that ends without its job.
+    begun
+        Whether there may be something that runs, for what is said after the first signal.
 
     Returns
     -------
@@ -54,7 +62,7 @@ def run_until_stopped(job: Callable[[], T], stop: threading.Event, grace: float,
     """
     outcome = Future[T]()
     thread = threading.Thread(target=copy_context().run, args=(_into, outcome, job), name="mbexec", daemon=True)
-    stopping = _Stopping(stop, grace, last_words)
+    stopping = _Stopping(stop, grace, last_words, begun)
     with stopping.listening():
         thread.start()
         while thread.is_alive():
@@ -78,6 +86,7 @@ class _Stopping:
     stop: threading.Event
     grace: float
     last_words: Callable[[], str]
+    begun: Callable[[], bool]
     _deadline: float = field(default=0.0, init=False)
 
     @contextmanager
@@ -109,8 +118,11 @@ class _Stopping:
         self._deadline = time.monotonic() + self.grace
         self.stop.set()
         name = signal.Signals(number).name
-        told = f"Stopping ({name}): nothing new is started, what runs has {self.grace:g} s to finish. Ctrl-C kills it."
-        print(told, file=sys.stderr, flush=True)  # click would write past a display that is being drawn there
+        told = f"nothing new is started, what runs has {self.grace:g} s to finish. Ctrl-C kills it."
+        if not self.begun():
+            told = "no calculation has begun, and none is started. Ctrl-C ends it at once."
+        # click would write past a display that is being drawn there
+        print(f"Stopping ({name}): {told}", file=sys.stderr, flush=True)
 
 
 def _kill_children() -> bool:

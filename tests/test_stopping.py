@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import psutil
@@ -11,10 +10,10 @@ import pytest
 
 from mbexec.cli.count import Count
 from mbexec.core import engine
+from tests.commands import COMMAND
 from tests.systems import argon, job
 
 INTERRUPTED = 130
-COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
 JOB = f'''
 [molecule]
 geometry = """
@@ -50,6 +49,9 @@ WAITER = """
             return True
 
         def get_version(self):
+            if "EARLY" in os.environ:
+                print("running", flush=True)
+                sys.stdin.readline()
             return "1"
 
         def compute(self, input_data, config):
@@ -80,11 +82,11 @@ def waiting(tmp_path, install):
     path.write_text(JOB)
     started = []
 
-    def start(method, executor="threads", grace=25):
+    def start(method, executor="threads", grace=25, **more):
         words = ["run", path, "-e", executor, "--set", f"program.method={method}", "--set", f"run.grace={grace}"]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         begun = tmp_path / "begun"
-        environ = {**os.environ, "PYTHONPATH": str(site), "BEGUN": str(begun)}
+        environ = {**os.environ, "PYTHONPATH": str(site), "BEGUN": str(begun), **more}
         running = subprocess.Popen(
             [*COMMAND, *map(str, words)], env=environ, text=True, start_new_session=True, **pipes
         )
@@ -136,6 +138,17 @@ def test_what_runs_is_finished(waiting, executor, method, name):
     assert running.returncode == INTERRUPTED
     assert out == ""
     assert errors == done(1)
+
+
+def test_nothing_is_promised_to_what_has_not_begun(waiting):
+    """A run that is still being prepared says so, and starts nothing."""
+    running = waiting("python", "serial", EARLY="1")
+    running.send_signal(signal.SIGINT)
+    begun = "no calculation has begun, and none is started. Ctrl-C ends it at once."
+    assert running.stderr.readline() == f"Stopping (SIGINT): {begun}\n"
+    _, errors = running.communicate("go on\n" * 7)
+    assert running.returncode == INTERRUPTED
+    assert errors == done(0)
 
 
 @pytest.mark.parametrize("executor", ["serial", "threads", "asyncio", "loky"])

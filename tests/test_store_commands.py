@@ -19,8 +19,8 @@ import mbexec
 from mbexec import Task, TaskError, TaskResult
 from mbexec.plugins.sqlite import Sqlite
 from mbexec.plugins.sqlite.care import Pruning
+from tests.commands import BAD_INPUT, COMMAND, DONE, FAILED, mbexec_, process
 from tests.stores import asked, fill, keep, locked, made
-from tests.test_cli import BAD_INPUT, COMMAND, DONE, FAILED, mbexec_, process
 
 JOB = """
 [molecule]
@@ -200,6 +200,7 @@ def test_a_store_that_may_only_be_read(done, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     for command in (["ls"], ["verify"]):
         assert mbexec_("store", *command, done).exit_code == DONE
+    assert mbexec_("status", done.with_suffix(".toml")).exit_code == DONE
     assert done.read_bytes() == before
     assert [each.name for each in done.parent.glob("job.store*")] == ["job.store"]
 
@@ -646,6 +647,29 @@ def test_verify_a_store_whose_beginning_is_gone(path, place, bits):
 
 
 # What a job needs
+
+
+def test_status_leaves_a_damaged_store_as_it_is(jobfile, done):
+    """Nothing runs, so nothing is mended; it says what does."""
+    done.write_bytes(done.read_bytes()[:4096] + os.urandom(4096 * 3))
+    before = done.read_bytes()
+    found = mbexec_("status", jobfile)
+    assert found.exit_code == BAD_INPUT
+    assert f"The store {done} is damaged" in found.stderr
+    assert not list(done.parent.glob("*.damaged*"))
+    assert done.read_bytes() == before
+
+
+def test_a_run_may_take_results_and_keep_none(jobfile, done):
+    """A store that others have made: what is not there runs, and the file stays as it is."""
+    before = done.read_bytes()
+    jobfile.write_text(JOB.replace("max_nbody = 2", "max_nbody = 3") + "[plugin.sqlite]\nread_only = true\n")
+    found = mbexec_("run", jobfile)
+    assert f"Store {done.name}: 6 results, read only" in found.stderr
+    assert found.exit_code == DONE
+    assert done.read_bytes() == before
+    done.unlink()
+    assert f"There is no store {done}." in mbexec_("run", jobfile).stderr
 
 
 def test_status_counts_what_alternatives_gave(tmp_path):

@@ -191,7 +191,7 @@ def test_another_run_may_bring_a_result_meanwhile(install):
     assert found.result.return_result == mbexec.run(tables).result.return_result
 
 
-@pytest.mark.parametrize("executor", ["serial", "threads", "asyncio", "loky"])
+@pytest.mark.parametrize("executor", ["serial", "threads", "asyncio", "loky", "dask", "parsl"])
 def test_every_executor_goes_on_when_tasks_fall_away(install, executor):
     """Those that another run brings are left out while the level is pulled."""
     memory = Memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -20,8 +21,8 @@ def own_copy(specification: Any) -> Any:
     return specification.model_copy(
         update={
             "model": specification.model.model_copy(),
-            "keywords": deepcopy(specification.keywords),
-            "extras": deepcopy(specification.extras),
+            "keywords": deepcopy(specification.keywords) if specification.keywords else {},
+            "extras": deepcopy(specification.extras) if specification.extras else {},
         }
     )
 
@@ -35,9 +36,14 @@ def numbers(answer: Any, driver: str, nat: int) -> dict[str, Any]:
             value = answer.return_result
         if value is None:
             continue
-        shape = (nat, 3) if order == 1 else (3 * nat,) * order
-        found[name] = float(value) if order == 0 else np.array(value, dtype=np.float64).reshape(shape)
-        if not np.isfinite(found[name]).all():
+        if order == 0:
+            found[name] = float(value)
+            finite = math.isfinite(found[name])
+        else:
+            shape = (nat, 3) if order == 1 else (3 * nat,) * order
+            found[name] = np.array(value, dtype=np.float64).reshape(shape)
+            finite = np.isfinite(found[name]).all()
+        if not finite:
             raise ProgramError(f"The program reports success but its {name} is not a finite number: {value!r}.")
     if missing := [name for name in ("energy", driver) if name not in found]:
         raise ProgramError(f"The program reports success but gives no {missing[0]}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from mbexec.core.types import Task, TaskResult
 
 __all__ = ["ResultCheck"]
+
+_ENERGY: list[tuple[str, tuple[int, ...]]] = [("energy", ())]  # needed of all, and so the only value if there is one
 
 
 class ResultCheck:
@@ -47,18 +50,20 @@ class ResultCheck:
             return f"values of type {type(result.values).__name__}"
         if missing := [name for name in self.needed if name not in result.values]:
             return f"no {missing[0]}"
-        nat = sum(self._sizes[i - 1] for i in task.bas)
-        shapes = {"energy": (), "gradient": (nat, 3), "hessian": (3 * nat, 3 * nat), **self._properties}
-        for name, shape in shapes.items():
+        for name, shape in self._shapes(task).items() if len(result.values) > 1 else _ENERGY:
             if name in result.values and not _is_numbers(result.values[name], shape):
                 what = f"{shape} finite numbers" if shape else "a finite number"
                 return f"{'an' if name == 'energy' else 'a'} {name} that is not {what}"
         return None
 
+    def _shapes(self, task: Task) -> dict[str, tuple[int, ...]]:
+        nat = sum([self._sizes[i - 1] for i in task.bas])
+        return {"energy": (), "gradient": (nat, 3), "hessian": (3 * nat, 3 * nat), **self._properties}
+
 
 def _is_numbers(value: Any, shape: tuple[int, ...]) -> bool:
     if not shape:
-        return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
+        return isinstance(value, (float, np.floating)) and math.isfinite(value)
     good = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.shape == shape
     if good:
         value.setflags(write=False)

@@ -23,6 +23,7 @@ from mbexec.core.resources import granted_cores, granted_memory
 from mbexec.core.settings import RunConfig, RunSettings, TaskSettings, is_order, is_text
 
 __all__ = [
+    "Entries",
     "Layer",
     "layers",
     "near",
@@ -93,6 +94,10 @@ def working_directory() -> Path:
         raise ConfigError(f"The working directory is gone ({error.strerror}); change to one that is there.") from error
 
 
+class Entries(dict[str, Any]):
+    """Entries of a table that are set one by one, by dotted keys: the table's others stay as they were."""
+
+
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys to nested tables; a key without a dot belongs to ``[run]``."""
     tables: dict[str, Any] = {}
@@ -104,7 +109,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{key!r} names no setting; write TABLE.KEY, such as task.ncores.")
         table = tables
         for name in path:
-            table = table.setdefault(name, {})
+            table = table.setdefault(name, Entries())
             if not isinstance(table, dict):
                 raise ConfigError(f"{key} can't be set: {name} is given a value, {table!r:.80}, and is no table.")
         table[last] = dict(value) if isinstance(value, Mapping) else value
@@ -138,7 +143,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: can't be read: it is no text in UTF-8 (byte {error.start}).") from error
     except ValueError as error:
-        raise ConfigError(f"{str(path)!r:.80}: can't be read: {error}.") from error
+        raise ConfigError(f"{str(path)!r}: can't be read: {error}.") from error
 
 
 def _variables(environment: Mapping[str, str]) -> list[Layer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "Context", "alternative_label", "rung_label"]
 
 
-@frozen(eq=False)
+@frozen(eq=False, slots=False)
 class Cluster:
     """The parent molecule as arrays, from which fragments are cut.
 
@@ -41,7 +41,7 @@ class Cluster:
     symbols: NDArray[np.str_]
     geometry: NDArray[np.float64]
     masses: NDArray[np.float64]
-    fragments: tuple[NDArray[np.int32], ...]
+    fragments: tuple[NDArray[np.intp], ...]
     charges: tuple[float, ...]
     multiplicities: tuple[float, ...]
     fix_symmetry: str | None
@@ -54,7 +54,7 @@ class Cluster:
             symbols=molecule.symbols,
             geometry=molecule.geometry,
             masses=np.asarray(molecule.masses),
-            fragments=tuple(np.asarray(atoms) for atoms in molecule.fragments),
+            fragments=tuple(np.asarray(atoms, dtype=np.intp) for atoms in molecule.fragments),
             charges=tuple(molecule.fragment_charges),
             multiplicities=tuple(molecule.fragment_multiplicities),
             fix_symmetry="c1" if molecule.fix_symmetry == "c1" else None,
@@ -62,30 +62,45 @@ class Cluster:
 
     def fragment(self, frag: tuple[int, ...], bas: tuple[int, ...]) -> Molecule:
         """The molecule of a task: fragments of `bas` in rising order, those not in `frag` as ghosts."""
+        chosen = [self.fragments[i - 1] for i in bas]
+        atoms = np.concatenate(chosen)
+        real, parts = _arrangement(tuple([len(part) for part in chosen]), tuple([i in frag for i in bas]))
+        charges = [self.charges[i - 1] if i in frag else 0.0 for i in bas]
+        multiplicities = [self.multiplicities[i - 1] if i in frag else 1 for i in bas]
+        made: dict[str, Any] = {
+            "name": f"{self.name} ({[i - 1 for i in frag]},{[i - 1 for i in bas if i not in frag]})",
+            "symbols": self.symbols.take(atoms),
+            "geometry": self.geometry.take(atoms, axis=0),
+            "masses_": self.masses.take(atoms),
+            "real_": real,
+            "fragments_": parts.copy(),
+            "fragment_charges_": charges,
+            "fragment_multiplicities_": multiplicities,
+            "molecular_charge": sum(charges),
+            "molecular_multiplicity": sum(multiplicities) - len(multiplicities) + 1,
+            "extras": {},
+        }
+        return self._pattern.model_copy(update=made)
+
+    @cached_property
+    def _pattern(self) -> Molecule:
+        """A fragment to copy, with all that fragments have in common: to have each validated takes twice as long."""
         from qcelemental.models.v2 import Molecule
 
-        chosen = [self.fragments[i - 1] for i in bas]
-        sizes = [len(atoms) for atoms in chosen]
-        ends = list(accumulate(sizes))
-        places = np.arange(ends[-1], dtype=np.int32)
-        atoms = np.concatenate(chosen)
-        real = [i in frag for i in bas]
-        charges = [self.charges[i - 1] if here else 0.0 for i, here in zip(bas, real, strict=True)]
-        multiplicities = [self.multiplicities[i - 1] if here else 1 for i, here in zip(bas, real, strict=True)]
         symmetry = {"fix_symmetry": self.fix_symmetry} if self.fix_symmetry else {}
         return Molecule(
             validate=False,
             validated=True,
-            name=f"{self.name} ({[i - 1 for i in frag]},{[i - 1 for i in bas if i not in frag]})",
-            symbols=self.symbols[atoms],
-            geometry=self.geometry[atoms],
-            masses=self.masses[atoms],
-            real=np.array([here for here, size in zip(real, sizes, strict=True) for _ in range(size)]),
-            fragments=[places[end - size : end] for end, size in zip(ends, sizes, strict=True)],
-            fragment_charges=charges,
-            fragment_multiplicities=multiplicities,
-            molecular_charge=sum(charges),
-            molecular_multiplicity=sum(m - 1 for m in multiplicities) + 1,
+            name="",
+            symbols=self.symbols[:1],
+            geometry=self.geometry[:1],
+            masses=self.masses[:1],
+            real=[True],
+            fragments=[np.zeros(1, dtype=np.int32)],
+            fragment_charges=[0.0],
+            fragment_multiplicities=[1],
+            molecular_charge=0.0,
+            molecular_multiplicity=1,
             fix_com=True,
             fix_orientation=True,
             **symmetry,
@@ -105,6 +120,19 @@ class Cluster:
             found["hessian"] = np.zeros((3 * nat, 3 * nat))
             found["hessian"][np.ix_(coordinates, coordinates)] = values["hessian"]
         return found
+
+
+@lru_cache(maxsize=64)
+def _arrangement(sizes: tuple[int, ...], real: tuple[bool, ...]) -> tuple[NDArray[np.bool_], list[NDArray[np.int32]]]:
+    """Which atoms are real, and the atoms of each fragment, where fragments of these sizes follow each other.
+
+    Most fragments of a cluster are alike, and share these arrays: nobody can write into them.
+    """
+    mask = np.array(real).repeat(sizes)
+    places = np.arange(len(mask), dtype=np.int32)
+    for shared in (mask, places):
+        shared.setflags(write=False)
+    return mask, np.split(places, np.cumsum(sizes)[:-1])
 
 
 def alternative_label(mc: str, alternative: int) -> str:
@@ -165,6 +193,8 @@ class Context:
         """Labels of what one call tries, the next when the one before did not converge: the rungs of a ladder."""
         if alternative:
             return (alternative_label(mc, alternative),)
+        if not self.rungs:
+            return (mc,)
         return (mc, *(rung_label(mc, n) for n in range(1, self.rungs.get(mc, 0) + 1)))
 
     def route(self, mc: str) -> tuple[str, ...]:

@@ -149,7 +149,7 @@ def sums(plan: Plan) -> Iterator[tuple[str, tuple[str, int, int]]]:
     """The energies that a plan adds up: their names, and treatment, highest and lowest order of each."""
     for bsse in dict.fromkeys(row.bsse for row in plan.expansion.rows):
         highest = max(row.nbody for row in plan.expansion.rows if row.bsse == bsse)
-        if plan.expansion.amplification(bsse, 1)[0]:  # cp without total data has no monomers in their own basis
+        if plan.amplification(bsse, 1)[0]:  # cp without total data has no monomers in their own basis
             yield f"{bsse} total", (bsse, highest, 1)
         if highest > 1:
             yield f"{bsse} interaction", (bsse, highest, 2)
@@ -160,7 +160,7 @@ def warn_of_convergence(plan: Plan) -> None:
     for label in plan.expansion.mcs:
         specification = plan.spec.specification.specification[label]
         found = convergence(specification)
-        growth = {name: plan.expansion.amplification(*which, mc=label)[1] for name, which in sums(plan)}
+        growth = {name: plan.amplification(*which, mc=label)[1] for name, which in sums(plan)}
         name = max(growth, key=lambda name: growth[name], default="")
         if found is None or not growth or found.error <= max(ACCURACY / max(growth[name], 1.0), _ROUNDING):
             continue

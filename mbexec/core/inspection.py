@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 from attrs import frozen
+from numpy.typing import NDArray
 
+from mbexec.core.choosing import left_out
 from mbexec.core.errors import ConfigError
 from mbexec.core.loop import Run
 from mbexec.core.prepare import Prepared, prepared
@@ -33,15 +35,23 @@ class LevelStatus:
     nbody
         How many fragments are real.
     ntasks
-        Fragment calculations in the plan.
+        Fragment calculations that need a result of their own.
     done, failed
         How many of them the store has a result of, and how many an error.
+    left_out
+        How many need not run, as far as the store's results tell.
     """
 
     nbody: int
     ntasks: int
     done: int
     failed: int
+    left_out: int = 0
+
+    @property
+    def to_do(self) -> int:
+        """How many are still to run."""
+        return self.ntasks - self.done - self.failed - self.left_out
 
 
 @frozen(eq=False)
@@ -72,24 +82,39 @@ def status(spec: ManyBodyInput, config: RunConfig) -> tuple[LevelStatus, ...]:
     with _looked_into(spec, config) as (ready, stored):
         failed = np.zeros(len(ready.plan), dtype=bool)
         done = np.zeros(len(ready.plan), dtype=bool)
-        for task, result in stored.known(ready.plan, np.arange(len(ready.plan))):
+        energies = np.full(len(ready.plan), np.nan)
+        for task, result in stored.known(ready.plan, np.flatnonzero(ready.plan.runs)):
             (done if result.error is None else failed)[task.index] = True
+            energies[task.index] = result.values.get("energy", np.nan)
+        needless = _needless(ready, config, energies, done | failed)
+        done, failed = done & ~needless, failed & ~needless
         return tuple(
             LevelStatus(
                 level.nbody,
-                len(level),
+                level.ntasks,
                 int(done[level.start : level.stop].sum()),
                 int(failed[level.start : level.stop].sum()),
+                int(needless[level.start : level.stop].sum()),
             )
             for level in ready.plan.levels
         )
+
+
+def _needless(
+    ready: Prepared, config: RunConfig, energies: NDArray[np.float64], known: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """What the planner leaves out; nothing as long as it can't tell."""
+    if not known[~ready.plan.undecided].all():
+        return np.zeros(len(ready.plan), dtype=bool)
+    return left_out(ready.manager, config.run.planner, ready.plan, energies)
 
 
 def needed(spec: ManyBodyInput, config: RunConfig) -> set[str]:
     """Keys of everything that a job as it stands asks a store for. Nothing runs."""
     with _looked_into(spec, config) as (ready, stored):
         answers = stored.keys.answers()
-        keys = (stored.keys.of(task, *answer) for task in ready.plan for answer in answers)
+        tasks = ready.plan.tasks(np.flatnonzero(ready.plan.runs))
+        keys = (stored.keys.of(task, *answer) for task in tasks for answer in answers)
         return {key for key in keys if key is not None}
 
 
@@ -147,7 +172,7 @@ def recompute(
 
 def _sampled(ready: Prepared, sample: int) -> dict[int, TaskResult]:
     """Some of the results that the store has, by place in the plan."""
-    order = np.random.default_rng().permutation(len(ready.plan))
+    order = np.random.default_rng().permutation(np.flatnonzero(ready.plan.runs))
     found: dict[int, TaskResult] = {}
     for task, result in _stored(ready).known(ready.plan, order, own=True):
         found[task.index] = result

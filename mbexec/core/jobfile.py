@@ -15,7 +15,7 @@ from mbexec.core import ladder
 from mbexec.core.config import Layer, unknown
 from mbexec.core.errors import ConfigError, InputError
 from mbexec.core.geometry import Fragment, check_apart, fragments_of, parse_geometry, read_xyz
-from mbexec.core.settings import is_order, is_text, is_whole
+from mbexec.core.settings import is_not_negative, is_order, is_positive, is_text, is_whole
 
 __all__ = ["CHEMISTRY", "check", "from_job"]
 
@@ -39,6 +39,18 @@ def _is_fragments(value: Any) -> bool:
 
 def _is_levels(value: Any) -> bool:
     return isinstance(value, Mapping) and all(_is_level(k) and is_text(v) for k, v in value.items()) and bool(value)
+
+
+def _is_cutoffs(value: Any) -> bool:
+    return _is_by_order(value, is_positive) and all(int(key) > 1 for key in value)
+
+
+def _is_thresholds(value: Any) -> bool:
+    return _is_by_order(value, is_not_negative)
+
+
+def _is_by_order(value: Any, test: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(is_order(k) and test(v) for k, v in value.items())
 
 
 def _is_level(key: Any) -> bool:
@@ -72,6 +84,11 @@ _RULES: dict[str, dict[str, _Rule]] = {
             'a table of [program.LABEL] labels by number of bodies, such as {1 = "high", supersystem = "low"}',
             _is_levels,
         ),
+        "cutoff": (
+            "a table of lengths above 0 by number of bodies from 2 up, such as {2 = 12.0, 3 = 6.0}",
+            _is_cutoffs,
+        ),
+        "cutoff_measure": _one_of("closest_atoms", "centers_of_mass"),
         "return_total_data": _BOOLEAN,
         "supersystem_ie_only": _BOOLEAN,
         "cluster_results": _one_of("all", "none"),
@@ -80,6 +97,19 @@ _RULES: dict[str, dict[str, _Rule]] = {
             'a list of names of QCSchema\'s atomic properties, such as ["scf_dipole_moment"]',
             lambda value: _is_list(value, is_text),
         ),
+        "symmetry_tolerance": (
+            "a number above 0 and at most 0.001 (a0)",
+            lambda value: is_positive(value) and value <= 1e-3,
+        ),
+        "screen": ("a table of program, thresholds and perhaps dropped", lambda value: isinstance(value, Mapping)),
+    },
+    "mbe.screen": {
+        "program": ("the label of a [program.LABEL] table", is_text),
+        "thresholds": (
+            "a table of energies in E_h from 0 up, by number of fragments, such as {3 = 1e-5}",
+            _is_thresholds,
+        ),
+        "dropped": _one_of("cheap", "ignore"),
     },
     "program": {
         "program": ("the name of a program", is_text),
@@ -106,6 +136,8 @@ def check(layer: Layer) -> None:
         for label in _labels(table) if section == "program" else ():
             _check_table(layer.source, f"program.{label}", table.pop(label), _RULES["program"])
         _check_table(layer.source, section, table, _RULES[section])
+        if "screen" in table:
+            _check_table(layer.source, "mbe.screen", table["screen"], _RULES["mbe.screen"])
 
 
 def _check_table(source: str, section: str, table: Mapping[str, Any], rules: Mapping[str, _Rule]) -> None:
@@ -145,21 +177,41 @@ def from_job(
             raise InputError(f"The job has no [{name}] table; it needs [molecule] and [program], and perhaps [mbe].")
     driver = mbe.get("driver", "energy")
     levels = {key if key == "supersystem" else int(key): label for key, label in mbe.get("levels", {}).items()}
-    own = ("cluster_properties", "properties")  # QCSchema has no word for them
-    elsewhere = ("driver", "cluster_results", "levels", *own)
+    screen = _screen(mbe, _labels(program))
+    built = _molecule(molecule, folder)
+    dear = [label for label in _labels(program) if label != screen.get("program")]
+    if screen and not levels and len(dear) == 1:
+        levels = {mbe.get("max_nbody", len(built.fragments)): dear[0]}
+    # QCSchema has no word for these.
+    own = ("cluster_properties", "properties", "cutoff", "cutoff_measure", "symmetry_tolerance")
+    elsewhere = ("driver", "cluster_results", "levels", "screen", *own)
     keywords = {key: list(v) if isinstance(v, tuple) else v for key, v in mbe.items() if key not in elsewhere}
     specification = {
         "driver": driver,
         "keywords": {**keywords, **({"levels": levels} if levels else {})},
-        "specification": _specifications(program, driver, levels),
+        "specification": _specifications(program, driver, [*levels.values(), *filter(None, [screen.get("program")])]),
         "protocols": {"cluster_results": mbe.get("cluster_results", "none")},
     }
-    if extras := {key: mbe[key] for key in own if key in mbe}:
+    if extras := {key: mbe[key] for key in own if key in mbe} | ({"screen": screen} if screen else {}):
+        if "cutoff" in extras:
+            extras["cutoff"] = {str(key): _unit(molecule) * length for key, length in mbe["cutoff"].items()}
         specification["extras"] = {"mbexec": extras}
-    return ManyBodyInput(molecule=_molecule(molecule, folder), specification=specification)
+    return ManyBodyInput(molecule=built, specification=specification)
 
 
-def _specifications(program: Mapping[str, Any], driver: str, levels: Mapping[int | str, str]) -> dict[str, Any]:
+def _screen(mbe: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """What [mbe] says of screening by energy, as JSON has it."""
+    if not (given := mbe.get("screen")):
+        return {}
+    if missing := [key for key in ("program", "thresholds") if key not in given]:
+        raise InputError(f"mbe.screen.{missing[0]} is missing; give {_RULES['mbe.screen'][missing[0]][0]}.")
+    if given["program"] not in labels:
+        known = f"the [program.LABEL] tables are {', '.join(labels)}" if labels else "there is no [program.LABEL] table"
+        raise InputError(f"mbe.screen.program = {given['program']!r}, but {known}.")
+    return {**given, "thresholds": {str(key): value for key, value in given["thresholds"].items()}}
+
+
+def _specifications(program: Mapping[str, Any], driver: str, named: Sequence[str]) -> dict[str, Any]:
     """AtomicSpecifications by label: one without a label, or one for each [program.LABEL]."""
     labels = _labels(program)
     if labels and (own := [key for key in program if key not in labels]):
@@ -167,7 +219,7 @@ def _specifications(program: Mapping[str, Any], driver: str, levels: Mapping[int
             f"program.{own[0]} stands beside [program.{labels[0]}] and would not be used; "
             "with labels, give each model chemistry all of its keys."
         )
-    used = list(dict.fromkeys(levels.values()))
+    used = list(dict.fromkeys(named))
     if not labels:
         if used:
             raise InputError(f"mbe.levels names {', '.join(map(repr, used))}, but there is no [program.LABEL] table.")
@@ -177,7 +229,7 @@ def _specifications(program: Mapping[str, Any], driver: str, levels: Mapping[int
     if unused := [label for label in labels if label not in used]:
         raise InputError(
             f"[program.{unused[0]}] is used by no level; name it in mbe.levels, "
-            f"or put its keys into [program] if there is one model chemistry."
+            "put its keys into [program] if there is one model chemistry, or take it out."
         )
     return {label: _specification(f"program.{label}", program[label], driver) for label in labels}
 
@@ -200,7 +252,7 @@ def _molecule(table: Mapping[str, Any], folder: Path) -> Molecule:
     if ("geometry" in table) == ("file" in table):
         given = "both geometry and file" if "file" in table else "neither geometry nor file"
         raise InputError(f"[molecule] has {given}; give one of them.")
-    unit = 1.0 if table.get("units") == "bohr" else 1.0 / qcel.constants.bohr2angstroms
+    unit = _unit(table)
     if "geometry" in table:
         if extra := [key for key in ("fragments", "charges", "multiplicities") if key in table]:
             raise InputError(
@@ -216,6 +268,11 @@ def _molecule(table: Mapping[str, Any], folder: Path) -> Molecule:
     return _build(found, table.get("name"))
 
 
+def _unit(table: Mapping[str, Any]) -> float:
+    """The unit of lengths, a0."""
+    return 1.0 if table.get("units") == "bohr" else 1.0 / float(qcel.constants.bohr2angstroms)
+
+
 def _build(found: Sequence[Fragment], name: str | None) -> Molecule:
     ends = np.cumsum([len(fragment.symbols) for fragment in found])
     multiplicities = [fragment.checked_multiplicity(i) for i, fragment in enumerate(found, start=1)]
@@ -223,9 +280,15 @@ def _build(found: Sequence[Fragment], name: str | None) -> Molecule:
     geometry = np.concatenate([fragment.places for fragment in found])
     check_apart(symbols, geometry)
     return Molecule(
-        symbols=symbols,
+        validate=False,  # nothing is left to find out, and QCElemental's time for it grows with the square of the size
+        validated=True,
+        _geometry_prep=True,
+        symbols=np.array(symbols),
         geometry=geometry,
-        fragments=[np.arange(end - len(fragment.symbols), end) for fragment, end in zip(found, ends, strict=True)],
+        fragments=[
+            np.arange(end - len(fragment.symbols), end, dtype=np.int32)
+            for fragment, end in zip(found, ends.tolist(), strict=True)
+        ],
         fragment_charges=[fragment.charge for fragment in found],
         fragment_multiplicities=multiplicities,
         molecular_charge=sum(fragment.charge for fragment in found),
@@ -233,5 +296,5 @@ def _build(found: Sequence[Fragment], name: str | None) -> Molecule:
         fix_com=True,
         fix_orientation=True,
         fix_symmetry="c1",  # programs that look for symmetry treat a fragment with ghosts and one without unlike
-        **({"name": name} if name else {}),
+        name=name or qcel.molutil.molecular_formula_from_symbols(symbols),
     )

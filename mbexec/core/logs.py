@@ -15,9 +15,11 @@ class _Current:
     """Standard error as it is at the moment: whoever draws there puts something else in its place meanwhile."""
 
     def write(self, text: str) -> int:
+        """As a file has it."""
         return sys.stderr.write(text)
 
     def flush(self) -> None:
+        """The same."""
         sys.stderr.flush()
 
 

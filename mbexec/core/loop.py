@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +14,13 @@ from numpy.typing import NDArray
 
 from mbexec.core import telling
 from mbexec.core.blame import blamed
+from mbexec.core.choosing import left_out
 from mbexec.core.errors import ExecutorError, MbexecError, PluginError
 from mbexec.core.manager import reporters
-from mbexec.core.metrics import FragmentStarted, MetricsEvent, RunDone, RunReport
+from mbexec.core.metrics import MetricsEvent, RunDone, RunReport
 from mbexec.core.prepare import Prepared
 from mbexec.core.recorder import Recorder
+from mbexec.core.running import Running
 from mbexec.core.schedule import submissions
 from mbexec.core.settings import RunConfig
 from mbexec.core.stored import Stored
@@ -59,26 +60,35 @@ class Run:
     _reporters: dict[str, Callable[..., Any]] = field(init=False)
     _seen: NDArray[np.bool_] = field(init=False)
     _energies: NDArray[np.float64] = field(init=False)
+    _left_out: NDArray[np.bool_] = field(init=False)
+    _undecided: bool = field(init=False)
     _came: list[tuple[Task, TaskResult]] = field(factory=list, init=False)
     _again: dict[int, tuple[TaskResult, float]] = field(factory=dict, init=False)
     _broken_off: bool = field(default=False, init=False)
     _telling: threading.RLock = field(factory=threading.RLock, init=False)
+    _running: Running = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.plan, self.config, self._stored = self.ready.plan, self.ready.config, self.ready.stored
         workers = self.ready.work.workers
         self._recorder = Recorder(self.plan, self.config, uuid.uuid4().hex[:12], workers)
         self._reporters = reporters(self.ready.manager)
-        self._seen = np.zeros(len(self.plan), dtype=bool)
+        self._seen = ~self.plan.runs
         self._energies = np.full(len(self.plan), np.nan)
-        self.ready.work.on_begin = self._begun
+        self._running = Running(self._report, self._telling)
+        if self._reporters:
+            self.ready.work.on_begin = self._begun
+        self._left_out = np.zeros(len(self.plan), dtype=bool)
+        self._undecided = bool(self.plan.undecided.any())
 
     def run(self) -> tuple[ManyBodyResult | FailedOperation, RunReport, NDArray[np.float64]]:
         """Submit everything and merge what comes: the result, what it cost, and the energy of each task."""
-        self._report(self._recorder.begin(self._stored.describe() if self._stored is not None else ""))
-        result = self._merged()
+        kept = self._stored.describe() if self._stored is not None else ""
+        self._report(self._recorder.begin(kept, self.ready.programs))
+        with self._running if self._reporters else nullcontext():
+            result = self._merged()
         report = self._cost()
-        self._report(RunDone(report, result))
+        self._report(RunDone(report, result, self.stop.is_set()))
         return result, report, self._energies
 
     def _cost(self) -> RunReport:
@@ -107,10 +117,10 @@ class Run:
                 f"The planner {name!r} gave {result!r:.80} as the result; "
                 "merge_results must return a ManyBodyResult or a FailedOperation."
             )
-        left = len(self.plan) - int(self._seen.sum())
+        left = int((~(self._seen | self._left_out)).sum())
         if left and not self._is_draining():
             raise PluginError(
-                f"The planner {name!r} gave a result when {left} of {len(self.plan)} tasks had given none; "
+                f"The planner {name!r} gave a result when {left} of {int(self.plan.runs.sum())} tasks had given none; "
                 "merge_results must consume its results to the end."
             )
         return result
@@ -120,11 +130,22 @@ class Run:
 
     def _results(self) -> Generator[TaskResult, None, None]:
         seed = None if self._stored is None else int(self._recorder.run_id, 16)
-        for order in submissions(self.plan, self.config.run.schedule, seed):
+        for order in map(self._needed, submissions(self.plan, self.config.run.schedule, seed)):
             for task, result in self._stored.known(self.plan, order) if self._stored is not None else ():
                 yield self._reused(task, result)
             yield from self._run(order[~self._seen[order]], self.ready.work, again=True)
             yield from self._run_again()
+
+    def _needed(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of a submission's tasks those that must run, as far as that can be known by now."""
+        undecided = self.plan.undecided
+        if self._undecided and self._seen[~undecided].all():
+            self._left_out = left_out(self.ready.manager, self.config.run.planner, self.plan, self._energies)
+            self._undecided = False
+            for event in self._recorder.leave_out(np.flatnonzero(self._left_out)):
+                self._report(event)
+        waiting = undecided if self._undecided else self._left_out  # the former of a run that is being stopped
+        return order[~waiting[order]]
 
     def _run_again(self) -> Iterator[TaskResult]:
         """Fragments that ended with a random error, one by one: alone they may have memory enough, or better luck."""
@@ -148,7 +169,7 @@ class Run:
                 task, queued = self._checked(level, result)
                 if again and result.error is not None and result.error.error_type == "random_error":
                     self._again[task.index] = result, queued
-                    self._report(self._recorder.hold(task, self._shown(result), queued))
+                    self._report(self._recorder.hold(task, result, queued))
                 else:
                     if not again and result.error is not None:
                         result = result.noted(_TWICE)
@@ -189,6 +210,7 @@ class Run:
                 "one for a task that it did not pull, or none at all."
             )
         task, _ = pulled
+        self._running.done(task.index)
         if problem := self.ready.check.problem(task, result):
             raise ExecutorError(f"The executor {self.config.run.executor!r} gave {task.label} a result with {problem}.")
         return pulled
@@ -199,19 +221,17 @@ class Run:
             self._stored.keep(task, result)  # but for fragments that were killed to stop the run
         if result.error is not None and self.config.run.on_error == "stop":
             self._broken_off = True
-        return self._passed(task, result, self._recorder.record(task, self._shown(result), queued))
+        return self._passed(task, result, self._recorder.record(task, result, queued))
 
     def _reused(self, task: Task, result: TaskResult) -> TaskResult:
         """A result that the store gave."""
-        return self._passed(task, result, self._recorder.reuse(task, self._shown(result)))
-
-    def _shown(self, result: TaskResult) -> TaskResult:
-        """The result as reporters see it, who can't change it."""
-        return result.guarded() if self._reporters else result
+        return self._passed(task, result, self._recorder.reuse(task, result))
 
     def _passed(self, task: Task, result: TaskResult, events: Iterable[MetricsEvent]) -> TaskResult:
         self._seen[task.index] = True
-        self._energies[task.index] = result.values.get("energy", np.nan)
+        self._energies[task.index] = energy = result.values.get("energy", np.nan)
+        if self.plan.symmetry is not None:
+            self._energies[self.plan.symmetry.stood_for(task.index)] = energy
         for note in result.notes:
             telling.warning("fragment_note", label=task.label, note=note)
         if result.output:
@@ -221,9 +241,9 @@ class Run:
         return result
 
     def _begun(self, task: Task) -> None:
-        """In whatever thread an executor says so."""
-        if self._reporters:
-            self._report(FragmentStarted(task, time.time()))
+        """In whatever thread an executor says so, and however late."""
+        if not self._seen[task.index]:
+            self._running.begun(task)
 
     def _report(self, event: MetricsEvent) -> None:
         """Reporters are called one at a time."""

@@ -19,7 +19,7 @@ from mbexec.core.config import near, unknown
 from mbexec.core.errors import ConfigError, HookError, PluginError, PluginNotFoundError
 from mbexec.core.settings import RunConfig
 
-__all__ = ["InstalledPlugin", "find_plugin", "harnesses", "host", "installed_plugins", "reporters"]
+__all__ = ["InstalledPlugin", "find_plugin", "harnesses", "host", "installed_plugins", "misspelt_tables", "reporters"]
 
 PLUGINS = "mbexec"
 PROGRAMS = "mbexec.programs"
@@ -95,17 +95,18 @@ def find_plugin(name: str, role: str) -> type:
     Raises
     ------
     PluginNotFoundError
-        If no installed distribution offers it; lists what there is, and how to install it.
+        If no installed distribution offers it; lists what there is for the role, and how to install it, unless one of
+        those seems to be meant.
     PluginError
         If two offer it, or it can't be imported.
     """
     offers = _offers(PLUGINS)
     if name not in offers:
-        listed = ", ".join(f"{n} ({_owner(points[0])})" for n, points in offers.items())
-        raise PluginNotFoundError(
-            f"No {role} named {name!r} is installed.{near(name, offers)} Installed plugins: {listed}. "
-            f"To add it: pip install mbexec-{name}"
-        )
+        fitting = [plugin for plugin in installed_plugins() if role in plugin.roles]
+        listed = ", ".join(f"{plugin.name} ({plugin.distribution})" for plugin in fitting)
+        close = near(name, [plugin.name for plugin in fitting])
+        add = "" if close else f" To add it: pip install mbexec-{name}"  # nobody knows what a misspelt name would bring
+        raise PluginNotFoundError(f"No {role} named {name!r} is installed.{close} Installed: {listed or 'none'}.{add}")
     return _load(_only(offers[name], "plugin", name))
 
 
@@ -125,6 +126,13 @@ def _load(point: EntryPoint) -> type:
     return found
 
 
+def misspelt_tables(config: RunConfig) -> dict[str, str]:
+    """Names of [plugin.NAME] tables that no installed plugin has but one nearly has, and the question that asks."""
+    offers = _offers(PLUGINS)
+    asked = {name: near(name, offers) for name in config.plugin if name not in offers}
+    return {name: question for name, question in asked.items() if question}
+
+
 def installed_plugins() -> list[InstalledPlugin]:
     """Every plugin there is, those that can't be used included."""
     listed = []
@@ -132,7 +140,9 @@ def installed_plugins() -> list[InstalledPlugin]:
         for point in points:
             version = point.dist.version if point.dist is not None else ""
             try:
-                plugin = InstalledPlugin(name, _owner(point), version, _roles(_load(point)))
+                cls = _load(point)
+                _check_class(name, cls)
+                plugin = InstalledPlugin(name, _owner(point), version, _roles(cls))
                 _only(points, "plugin", name)
             except PluginError as error:
                 plugin = InstalledPlugin(name, _owner(point), version, error=str(error))
@@ -169,7 +179,6 @@ def host(named: Iterable[tuple[str, str]], config: RunConfig) -> pluggy.PluginMa
     for name, role in named:
         if not manager.has_plugin(name):
             _register(manager, _build(name, find_plugin(name, role), config), name)
-    _check_pending(manager)
     for name, role in named:
         _check_role(manager, name, role)
     _check_owners(manager, [hook for _, role in named for hook in _ROLES[role] if hook in _OWNED])
@@ -185,7 +194,7 @@ def _build(name: str, cls: type, config: RunConfig) -> object:
     try:
         plugin: object = cls(**table)
     except Exception as error:
-        raise ConfigError(f"[plugin.{name}] {dict(table)!r} is not accepted: {_words(error)}") from error
+        raise ConfigError(f"[plugin.{name}] {dict(table)!r:.200} is not accepted: {_words(error)}") from error
     return plugin
 
 
@@ -194,6 +203,8 @@ def _words(error: Exception) -> str:
     match error:
         case TypeError(args=(_, attrs.Attribute(name=name), type() | tuple() as kinds, value)):
             return f"{name} = {value!r:.80} must be {_kinds([kinds] if isinstance(kinds, type) else kinds)}."
+        case ValueError(args=(str() as words, *_)) | TypeError(args=(str() as words, *_)):
+            return words
     return f"{type(error).__name__}: {error.args[0] if error.args else error}"
 
 
@@ -203,11 +214,7 @@ def _kinds(classes: Collection[type]) -> str:
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
-    if type(plugin).__hash__ is None:
-        raise HookError(f"The plugin {name!r} can't be registered: it is not hashable; use attrs.define(eq=False).")
-    for attribute, value in inspect.getmembers(type(plugin)):
-        if hasattr(value, "mbexec_impl"):
-            _check_hook(name, attribute, value)
+    _check_class(name, type(plugin))
     try:
         manager.register(plugin, name)
     except pluggy.PluginValidationError as error:
@@ -216,16 +223,30 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
         ) from error
 
 
+def _check_class(name: str, cls: type) -> None:
+    """Refuse what a run can't call, as far as that can be told without one."""
+    if cls.__hash__ is None:
+        raise HookError(f"The plugin {name!r} can't be registered: it is not hashable; use attrs.define(eq=False).")
+    for attribute, value in inspect.getmembers(cls):
+        if hasattr(value, "mbexec_impl"):
+            _check_hook(name, attribute, value)
+
+
 def _check_hook(name: str, attribute: str, hook: Callable[..., Any]) -> None:
     if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
         raise HookError(
             f"The plugin {name!r} has an async hook, {attribute}, which would never be awaited; "
             "make it a plain method and run a loop inside."
         )
-    spec = getattr(hookspecs, attribute, None)
-    known = list(inspect.signature(spec).parameters) if spec else []
+    called = hook.mbexec_impl["specname"] or attribute  # type: ignore[attr-defined]
+    hooks = {each: spec for each, spec in inspect.getmembers(hookspecs) if hasattr(spec, "mbexec_spec")}
+    if called not in hooks:
+        if hook.mbexec_impl["optionalhook"]:  # type: ignore[attr-defined]
+            return
+        raise HookError(f"The plugin {name!r} has an {unknown(called, hooks, 'hook')}")
+    known = list(inspect.signature(hooks[called]).parameters)
     given = list(inspect.signature(hook).parameters)[1:]
-    if spec and (strange := [argument for argument in given if argument not in known]):
+    if strange := [argument for argument in given if argument not in known]:
         raise HookError(
             f"The plugin {name!r} has a hook {attribute}({', '.join(given)}) that can't be called: "
             f"{attribute} has no argument {strange[0]!r}. Known: {', '.join(known)}."
@@ -240,16 +261,6 @@ def _check_role(manager: pluggy.PluginManager, name: str, role: str) -> None:
             f"The plugin {name!r} is no {role}: it does not implement {lacking[0]}. "
             f"Its roles: {', '.join(able) or 'none'}; choose another plugin in [run]."
         )
-
-
-def _check_pending(manager: pluggy.PluginManager) -> None:
-    """Refuse hooks that nobody calls: misspelt ones."""
-    callers = [getattr(manager.hook, name) for name in vars(manager.hook) if not name.startswith("_")]
-    known = [caller.name for caller in callers if caller.has_spec()]
-    for caller in callers:
-        for impl in caller.get_hookimpls():
-            if not caller.has_spec() and not impl.optionalhook:
-                raise HookError(f"The plugin {impl.plugin_name!r} has an {unknown(caller.name, known, 'hook')}")
 
 
 def _check_owners(manager: pluggy.PluginManager, hooks: Iterable[str]) -> None:

@@ -46,6 +46,11 @@ def open_spec(spec: Any) -> tuple[Any, Layer]:
             f"{name}: a {type(spec).__name__} is no input; give a QCSchema ManyBodyInput, a dict of the same or of a "
             "job's tables, or the path of a .toml, .json or .yaml file of either."
         )
+    if {"symbols", "geometry"} <= spec.keys():
+        raise InputError(
+            f"{name}: a QCSchema Molecule is no input, for it does not say what to compute; "
+            "give a ManyBodyInput that has it as its molecule, or a job file with its atoms."
+        )
     if "specification" in spec or "schema_name" in spec:
         return dict(spec), Layer(name, {})
     return None, Layer(name, spec)

@@ -24,7 +24,7 @@ from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.keys import Keys
 from mbexec.core.ladder import without_ladder
 from mbexec.core.limits import limited_threads
-from mbexec.core.manager import harnesses, host
+from mbexec.core.manager import harnesses, host, misspelt_tables
 from mbexec.core.resources import granted_cores
 from mbexec.core.safety import refuse_mixed, refuse_unsafe
 from mbexec.core.settings import RunConfig, TaskSettings
@@ -56,6 +56,8 @@ class Prepared:
         Of results.
     stored
         The store; None for none.
+    programs
+        The version of each program, by name in lower case; empty if nobody is to be told.
     """
 
     config: RunConfig
@@ -64,6 +66,7 @@ class Prepared:
     work: Work
     check: ResultCheck
     stored: Stored | None
+    programs: Mapping[str, str]
 
 
 @contextmanager
@@ -91,20 +94,35 @@ def prepared(spec: ManyBodyInput, config: RunConfig) -> Iterator[Prepared]:
         programs = work.prepare()
         if not isolated:
             refuse_unsafe(programs, config.run.executor, work.workers)
+        _warn_of_tables(config)
         _warn_of_timeout(executor, config)
-        _warn_of_cores(work.workers, config)
+        if getattr(executor, "elsewhere", False):
+            _warn_of_share(config)
+        else:
+            _warn_of_cores(work.workers, config)
         warn_of_convergence(plan)
         sizes = [len(atoms) for atoms in plan.spec.molecule.fragments]
         check = ResultCheck(plan.spec.specification.driver.value, sizes, plan.properties)
-        stored = None
-        if config.run.store is not None:
-            keys = keys_of(plan, context, programs.versions())
-            bodies = plan.spec.specification.protocols.cluster_results.value == "all"
-            failures = not config.run.retry_failed
-            stored = Stored(
-                config.run.store, manager.get_plugin(config.run.store), manager.hook, keys, check, bodies, failures
-            )
-        yield Prepared(config, plan, manager, work, check, stored)
+        versions = programs.versions() if config.run.store is not None or config.run.reporters else {}
+        stored = _stored(manager, plan, context, versions, check, config)
+        yield Prepared(config, plan, manager, work, check, stored, versions)
+
+
+def _stored(
+    manager: pluggy.PluginManager,
+    plan: Plan,
+    context: Context,
+    versions: Mapping[str, str],
+    check: ResultCheck,
+    config: RunConfig,
+) -> Stored | None:
+    """The run's store, if it has one."""
+    if config.run.store is None:
+        return None
+    keys = keys_of(plan, context, versions)
+    bodies = plan.spec.specification.protocols.cluster_results.value == "all"
+    plugin, failures = manager.get_plugin(config.run.store), not config.run.retry_failed
+    return Stored(config.run.store, plugin, manager.hook, keys, check, bodies, failures)
 
 
 @contextmanager
@@ -128,6 +146,11 @@ def planned(manager: pluggy.PluginManager, spec: ManyBodyInput, config: RunConfi
         made: Plan = manager.hook.build_tasks(spec=spec, config=config)
     if not isinstance(made, Plan):
         raise PluginError(f"The planner {name!r} gave {made!r:.80} as its plan; build_tasks must return a Plan.")
+    if made.symmetry is not None and made.undecided.any():
+        raise PluginError(
+            f"The planner {name!r} gave a plan that has both duplicates by symmetry and undecided tasks; "
+            "leave one of them out of the Plan."
+        )
     _warn_of_orders(made, config)
     return made
 
@@ -224,6 +247,23 @@ def _warn_of_cores(workers: int, config: RunConfig) -> None:
         f"({granted.source}), so threads would wait for each other. Lower {lower}.",
         stacklevel=2,
     )
+
+
+def _warn_of_tables(config: RunConfig) -> None:
+    """Tell of tables whose plugin is nearly there; others may be for another machine."""
+    for name, question in misspelt_tables(config).items():
+        warnings.warn(f"[plugin.{name}] changes nothing: no plugin of that name is installed.{question}", stacklevel=2)
+
+
+def _warn_of_share(config: RunConfig) -> None:
+    """Tell that fragments on other machines may use what is a share of this machine's memory."""
+    if config.sources["task.memory"].startswith("split of "):
+        warnings.warn(
+            f"task.memory is not set, and {config.task.memory:g} GiB is this machine's memory divided by run.workers = "
+            f"{config.run.workers}, but the executor {config.run.executor!r} runs fragments on other machines. "
+            "Set task.memory.",
+            stacklevel=2,
+        )
 
 
 def _warn_of_timeout(executor: object, config: RunConfig) -> None:

@@ -33,6 +33,7 @@ __all__ = ["Programs", "run_task"]
 
 _BACKOFF = 0.5  # s, twice as long after each further random_error
 _NAP = 0.2  # s
+_HOST = socket.gethostname()
 _lock = threading.RLock()
 
 
@@ -120,15 +121,12 @@ class Programs:
             values, error, body = self._with(task, label)
             if error is None or error.error_type != "convergence_error":
                 break
-        changed = self.context.specifications[label].keywords
-        note = f"It did not converge as given, but on rung {place} of its ladder, with {changed!r}."
-        return {
-            "values": values,
-            "error": error,
-            "body": body,
-            "notes": (note,) if place and error is None else (),
-            "step": self.context.route(task.mc).index(label),
-        }
+        notes: tuple[str, ...] = ()
+        if place and error is None:
+            changed = self.context.specifications[label].keywords
+            notes = (f"It did not converge as given, but on rung {place} of its ladder, with {changed!r}.",)
+        step = 0 if label == task.mc else self.context.route(task.mc).index(label)
+        return {"values": values, "error": error, "body": body, "notes": notes, "step": step}
 
     def _with(self, task: Task, label: str) -> tuple[dict[str, Any], TaskError | None, bytes | None]:
         """Numbers, error and body of one task with the model chemistry of that label."""
@@ -148,7 +146,8 @@ class Programs:
         if outcome.error is not None:
             return {}, self._unless_killed(outcome.error), body
         values = numbers(outcome.answer, specification.driver.value, len(molecule.symbols))
-        values |= further(outcome.answer, self.context.properties)
+        if self.context.properties:
+            values |= further(outcome.answer, self.context.properties)
         return values if bas == task.bas else cluster.padded(values, task.frag, task.bas), None, body
 
     def _unless_killed(self, error: TaskError) -> TaskError:
@@ -257,7 +256,7 @@ def run_task(task: Task, programs: Programs, alternative: int = 0) -> TaskResult
         cpu_time=meter.cpu_time,
         lost=meter.lost,
         peak_memory=meter.peak_memory,
-        worker=f"{socket.gethostname()}:{os.getpid()}:{threading.get_native_id()}",
+        worker=f"{_HOST}:{os.getpid()}:{threading.get_native_id()}",
         **found,
     )
 

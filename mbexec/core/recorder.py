@@ -7,9 +7,12 @@ import time
 from array import array
 from collections.abc import Sequence
 from statistics import median
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
 from attrs import define, field
+from numpy.typing import NDArray
 
 from mbexec.core.cost import costs
 from mbexec.core.meter import memory
@@ -22,12 +25,13 @@ from mbexec.core.metrics import (
     MetricsEvent,
     RunReport,
     RunStarted,
+    TasksLeftOut,
 )
 from mbexec.core.settings import RunConfig
 from mbexec.core.types import Plan, Task, TaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["HERE", "Recorder"]
 
@@ -57,6 +61,7 @@ class _Load:
     by_worker: dict[str, float] = field(factory=dict)
 
     def add(self, worker: str, seconds: float) -> None:
+        """A worker was busy for so long."""
         self.by_worker[worker] = self.by_worker.get(worker, 0.0) + seconds
 
     def imbalance(self, workers: int) -> float | None:
@@ -80,23 +85,35 @@ class _Stage:
 
     @property
     def bound(self) -> float:
+        """The least that they could have taken, s."""
         return max(self.longest, self.total / self.workers)
 
 
 @define(eq=False)
 class _Tally:
+    """What became of the fragments of one nbody so far."""
+
     ntasks: int
+    duplicates: int
     reused: int = 0
     failed: int = 0
+    left_out: int = 0
     walls: array[float] = field(factory=lambda: array("d"))
     cpu: float = 0.0
     load: _Load = field(factory=_Load)
 
+    @property
+    def done(self) -> int:
+        """How many have a result."""
+        return len(self.walls) + self.reused
+
     def report(self, nbody: int, workers: int) -> LevelReport:
+        """The same with sums."""
         walls = self.walls
         return LevelReport(
             nbody=nbody,
             ntasks=self.ntasks,
+            duplicates=self.duplicates,
             executed=len(walls),
             reused=self.reused,
             failed=self.failed,
@@ -106,7 +123,13 @@ class _Tally:
             typical=median(walls) if walls else None,
             longest=max(walls) if walls else None,
             imbalance=self.load.imbalance(workers),
+            left_out=self.left_out,
         )
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.done + self.left_out == self.ntasks
 
 
 @define(eq=False)
@@ -140,15 +163,24 @@ class Recorder:
     _memory: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._levels = {level.nbody: _Tally(len(level)) for level in self.plan.levels}
+        self._levels = {level.nbody: _Tally(level.ntasks, level.duplicates) for level in self.plan.levels}
 
-    def begin(self, store: str = "") -> RunStarted:
-        """The run's first event; `store` says where results are kept."""
+    def begin(self, store: str = "", programs: Mapping[str, str] = MappingProxyType({})) -> RunStarted:
+        """The run's first event; `store` says where results are kept, `programs` which versions there are."""
         levels = tuple((nbody, tally.ntasks) for nbody, tally in self._levels.items())
-        expected = costs(self.plan)
+        expected = np.where(self.plan.runs, costs(self.plan), 0.0)
         expected.flags.writeable = False
-        executor = self.config.run.executor
-        return RunStarted(self.run_id, executor, self.workers, levels, self.plan, self.config, expected, store)
+        return RunStarted(
+            self.run_id,
+            self.config.run.executor,
+            self.workers,
+            levels,
+            self.plan,
+            self.config,
+            expected,
+            store,
+            dict(programs),
+        )
 
     def submit(self, workers: int) -> None:
         """What arrives from now on was submitted together, to so many workers."""
@@ -167,21 +199,30 @@ class Recorder:
     def reuse(self, task: Task, result: TaskResult) -> Sequence[MetricsEvent]:
         """Count a result that a store gave; the events that it makes."""
         tally = self._levels[task.nbody]
-        first = not tally.walls and not tally.reused
         tally.reused += 1
-        return self._events(task, tally, first, FragmentDone(task, result, reused=True))
+        return self._events(task, tally, FragmentDone(task, result, reused=True))
 
     def record(self, task: Task, result: TaskResult, queued: float) -> Sequence[MetricsEvent]:
         """Count a result that was computed; the events that it makes."""
         tally = self._levels[task.nbody]
-        first = not tally.walls and not tally.reused
         offset = self._offset(result, queued)
         done = FragmentDone(task, result, False, queued, result.started + offset, result.ended + offset)
         tally.walls.append(result.wall_time)
         tally.cpu += result.cpu_time
         tally.load.add(result.worker, result.wall_time)
         self._count(done, result)
-        return self._events(task, tally, first, done)
+        return self._events(task, tally, done)
+
+    def leave_out(self, indices: NDArray[np.int64]) -> Sequence[MetricsEvent]:
+        """Count tasks that need not run after all; the events that it makes."""
+        bodies, counts = np.unique(self.plan.expansion.nbody[indices], return_counts=True)
+        levels = tuple(zip(bodies.tolist(), counts.tolist(), strict=True))
+        events: list[MetricsEvent] = [TasksLeftOut(indices, levels)]
+        for nbody, count in levels:
+            self._levels[nbody].left_out = count
+            if self._levels[nbody].ended:
+                events.append(LevelDone(self._levels[nbody].report(nbody, self.workers)))
+        return events
 
     def _offset(self, result: TaskResult, queued: float) -> float:
         host = result.worker.partition(":")[0]
@@ -193,18 +234,18 @@ class Recorder:
         self._load.add(result.worker, result.wall_time)
         self._span = min(self._span[0], done.started), max(self._span[1], done.ended)
         self._memory = max(self._memory, result.peak_memory)
-        if result.lost is None:
+        if result.lost is None and result.error is None:  # of a killed one nobody knows; serial would kill it, too
             self._measured = False
         alone = max(0.0, result.wall_time - (result.lost or 0.0))
         stage = self._stages[-1]
         stage.total += alone
         stage.longest = max(stage.longest, alone)
 
-    def _events(self, task: Task, tally: _Tally, first: bool, done: FragmentDone) -> Sequence[MetricsEvent]:
-        events: list[MetricsEvent] = [LevelStarted(task.nbody, tally.ntasks)] if first else []
+    def _events(self, task: Task, tally: _Tally, done: FragmentDone) -> Sequence[MetricsEvent]:
+        events: list[MetricsEvent] = [LevelStarted(task.nbody, tally.ntasks)] if tally.done == 1 else []
         tally.failed += done.result.error is not None
         events.append(done)
-        if len(tally.walls) + tally.reused == tally.ntasks:
+        if tally.ended:
             events.append(LevelDone(tally.report(task.nbody, self.workers)))
         return events
 

@@ -12,7 +12,7 @@ import pydantic
 import qcelemental as qcel
 from qcmanybody.models.v2 import ManyBodyInput
 
-from mbexec.core.config import Layer
+from mbexec.core.config import Entries, Layer
 from mbexec.core.errors import ConfigError, InputError
 from mbexec.core.geometry import Fragment, check_apart
 from mbexec.core.jobfile import CHEMISTRY, check, from_job
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from qcelemental.models.v2 import Molecule
 
 __all__ = ["many_body_input"]
+
+_BY_ORDER = ("levels", "cutoff", "thresholds")
 
 
 def many_body_input(qcschema: Any, layers: Sequence[Layer], folder: Path) -> ManyBodyInput:
@@ -55,9 +57,10 @@ def many_body_input(qcschema: Any, layers: Sequence[Layer], folder: Path) -> Man
 
 
 def _merge(into: dict[str, Any], table: Mapping[str, Any]) -> None:
-    """Lay a table over another; tables within tables too, but for `levels`, which replaces what was there."""
+    """Lay a table over another; tables within tables too, but for whole ones by number of bodies, which replace it."""
     for key, value in table.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict) and key != "levels":
+        whole = key in _BY_ORDER and not isinstance(value, Entries)
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict) and not whole:
             _merge(into[key], value)
         else:
             into[key] = dict(value) if isinstance(value, Mapping) else value

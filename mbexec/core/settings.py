@@ -10,7 +10,16 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-__all__ = ["RunConfig", "RunSettings", "TaskSettings", "is_order", "is_text", "is_whole"]
+__all__ = [
+    "RunConfig",
+    "RunSettings",
+    "TaskSettings",
+    "is_not_negative",
+    "is_order",
+    "is_positive",
+    "is_text",
+    "is_whole",
+]
 
 
 def is_whole(minimum: float = -math.inf) -> Callable[[Any], bool]:
@@ -18,12 +27,14 @@ def is_whole(minimum: float = -math.inf) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= minimum
 
 
-def _is_positive(value: Any) -> bool:
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
-def _is_not_negative(value: Any) -> bool:
-    return _is_positive(value) or (isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0)
+def is_not_negative(value: Any) -> bool:
+    """Whether it is a finite number from 0 up."""
+    return is_positive(value) or (isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0)
 
 
 def is_text(value: Any) -> bool:
@@ -61,7 +72,8 @@ class RunSettings:
     on_error
         "continue": run everything, then report what failed; "stop": at the first failed fragment start nothing new.
     workers
-        How many fragments may run at once.
+        How many fragments may run at once. The default is for settings made by hand; a run's are as many as the
+        machine grants.
     schedule
         "cost": fragments that don't depend on each other run together, costliest first; "nbody": monomers, dimers,
         ... one level after the other.
@@ -71,15 +83,15 @@ class RunSettings:
 
     executor: str = _setting("threads", "the name of an executor", is_text)
     planner: str = _setting("manybody", "the name of a planner", is_text)
-    reporters: tuple[str, ...] = _setting((), "a list of names of reporters", _is_names)
+    reporters: tuple[str, ...] = _setting((), "the name of a reporter, or a list of names", _is_names)
     store: str | None = _setting(
         None, "a path, the name of a store, or false for none", lambda v: v is None or v is False or is_text(v)
     )
     retry_failed: bool = _setting(True, "true or false", lambda v: isinstance(v, bool))
     on_error: str = _setting("continue", '"continue" or "stop"', lambda v: v in ("continue", "stop"))
-    workers: int = _setting(0, "a whole number from 1 up", is_whole(1))
+    workers: int = _setting(1, "a whole number from 1 up", is_whole(1))
     schedule: str = _setting("cost", '"cost" or "nbody"', lambda v: v in ("cost", "nbody"))
-    grace: float = _setting(25.0, "a number of seconds from 0 up", _is_not_negative)
+    grace: float = _setting(25.0, "a number of seconds from 0 up", is_not_negative)
 
 
 @frozen
@@ -91,7 +103,7 @@ class TaskSettings:
     ncores
         Cores.
     memory
-        GiB.
+        GiB. The default is for settings made by hand; a run's are a worker's share of what the machine grants.
     timeout
         Seconds an attempt may take; None for no limit.
     retries
@@ -102,9 +114,9 @@ class TaskSettings:
         Nodes, for programs that run under MPI.
     """
 
-    ncores: int = _setting(0, "a whole number from 1 up", is_whole(1))
-    memory: float = _setting(0.0, "a number of GiB above 0", _is_positive)
-    timeout: float | None = _setting(None, "a number of seconds above 0", _is_positive)
+    ncores: int = _setting(1, "a whole number from 1 up", is_whole(1))
+    memory: float = _setting(1.0, "a number of GiB above 0", is_positive)
+    timeout: float | None = _setting(None, "a number of seconds above 0", is_positive)
     retries: int = _setting(0, "a whole number from 0 up", is_whole(0))
     scratch_directory: str | None = _setting(None, "a path", is_text)
     nnodes: int = _setting(1, "a whole number from 1 up", is_whole(1))

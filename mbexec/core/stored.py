@@ -64,8 +64,8 @@ class Stored:
         With `own` only what runs with the same driver have kept.
         """
         for start in range(0, len(order), _BATCH):
-            tasks = {index: plan[index] for index in order[start : start + _BATCH].tolist()}
-            yield from self._found({index: task for index, task in tasks.items() if self._is_kept(task)}, own)
+            tasks = plan.tasks(order[start : start + _BATCH])
+            yield from self._found({task.index: task for task in tasks if self._is_kept(task)}, own)
 
     def now(self, task: Task) -> TaskResult | None:
         """The result of a task, if the store has it by now: another run may have brought it."""

@@ -20,7 +20,7 @@ from mbexec.core.program import Programs, run_task
 from mbexec.core.settings import TaskSettings
 from mbexec.core.types import Task, TaskResult
 
-__all__ = ["NeedContext", "Work", "run_chunk"]
+__all__ = ["NeedContext", "Work", "loaded", "run_chunk"]
 
 _KEPT = 4
 
@@ -150,6 +150,11 @@ def run_chunk(
         _limit_threads(programs.context.task.ncores)
     programs.on_retry = on_retry
     return [_run(task, programs) for task in tasks]
+
+
+def loaded(key: str) -> Programs:
+    """The programs of a context that this worker process has been given."""
+    return _Worker.known[key]
 
 
 def _run(task: Task, programs: Programs) -> TaskResult:

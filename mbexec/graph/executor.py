@@ -184,11 +184,11 @@ class ParallelExecutor(Generic[StateT]):
         done: deque[asyncio.Task[tuple[int, NodeResult[StateT]]]] = deque()
         news = asyncio.Event()
 
-        async def in_slot(place: int, node: BaseNode[StateT]) -> tuple[int, NodeResult[StateT]]:
+        async def _in_slot(place: int, node: BaseNode[StateT]) -> tuple[int, NodeResult[StateT]]:
             async with Slot(free):
                 return place, await run_node(node, start, known, timeout)
 
-        def ended(task: asyncio.Task[tuple[int, NodeResult[StateT]]]) -> None:
+        def _ended(task: asyncio.Task[tuple[int, NodeResult[StateT]]]) -> None:
             read(task)
             running.discard(task)
             done.append(task)
@@ -198,9 +198,9 @@ class ParallelExecutor(Generic[StateT]):
             try:
                 while True:
                     for place, node in islice(todo, self.max_concurrent - len(running) - len(done)):
-                        task = loop.create_task(in_slot(place, node))
+                        task = loop.create_task(_in_slot(place, node))
                         running.add(task)
-                        task.add_done_callback(ended)
+                        task.add_done_callback(_ended)
                     if done:
                         yield done.popleft().result()
                     elif running:

@@ -111,11 +111,11 @@ def _as_tuple(kinds: type[Exception] | Iterable[type[Exception]]) -> tuple[type[
 
 
 def _at_least(least: float) -> Any:
-    def check(retry: Any, attribute: Attribute[Any], value: Any) -> None:
+    def _check(retry: Any, attribute: Attribute[Any], value: Any) -> None:
         if not value >= least:
             raise ValueError(f"{attribute.name} = {value!r} must be at least {least}.")
 
-    return check
+    return _check
 
 
 def _fraction(retry: Any, attribute: Attribute[Any], value: Any) -> None:

@@ -173,12 +173,12 @@ class Scheduler(Generic[StateT]):
     def _later(self, seconds: float, path: _Path) -> None:
         """Try a node again after some time."""
 
-        def now() -> None:
+        def _now() -> None:
             self._timers.discard(timer)
             self._enqueue(path)
             self._news.set()
 
-        timer = self._loop.call_later(seconds, now)
+        timer = self._loop.call_later(seconds, _now)
         self._timers.add(timer)
 
     def _go_on(self, path: _Path, result: NodeResult[StateT]) -> None:

@@ -13,6 +13,7 @@ import structlog
 from attrs import define, field, validators
 
 from mbexec import ConfigError, Task, TaskResult, hookimpl
+from mbexec.plugins.sqlite.contents import read_store, told
 from mbexec.plugins.sqlite.database import Database, is_damage
 from mbexec.plugins.sqlite.opening import is_kept_from_writing, mend, open_store, why
 from mbexec.plugins.sqlite.rows import Row, read, written
@@ -49,11 +50,14 @@ class Sqlite:
         Whether to keep the whole ``AtomicResult`` of each fragment too.
     patience
         Seconds to wait for another process that has the file locked.
+    read_only
+        Whether to look results up alone: the file must be there and is left as it is, and no result is kept.
     """
 
     path: Path = field(converter=_path)
     bodies: bool = field(default=False, validator=validators.instance_of(bool))
     patience: float = field(default=10.0, validator=[validators.instance_of((int, float)), validators.ge(0)])
+    read_only: bool = field(default=False, validator=validators.instance_of(bool))
     _database: Database | None = field(default=None, init=False)
     _held: list[Row] = field(factory=list, init=False)
     _troubled: bool = field(default=False, init=False)
@@ -61,7 +65,7 @@ class Sqlite:
 
     def __enter__(self) -> Self:
         """Open the file, or make it."""
-        self._database = open_store(self.path, self.patience)
+        self._opened(self.patience)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +86,7 @@ class Sqlite:
         except _Trouble as trouble:
             return f"{self.path}: {trouble}"
         failed = f", {failures} of them failures" if failures else ""
-        return f"{self.path}: {results} result{'s' * (results != 1)}{failed}"
+        return f"{self.path}: {results} result{'s' * (results != 1)}{failed}{', read only' if self.read_only else ''}"
 
     @hookimpl
     def recall_results(self, tasks: Sequence[Task], keys: Sequence[str]) -> list[TaskResult]:
@@ -107,6 +111,8 @@ class Sqlite:
     @hookimpl
     def keep_result(self, task: Task, key: str, result: TaskResult) -> None:
         """Write it; what can't be written is held, and tried again with the next ones."""
+        if self.read_only:
+            return
         self._held.append(written(task, key, result))
         begun = time.monotonic()
         if self._troubled and begun < self._rest:
@@ -133,7 +139,13 @@ class Sqlite:
             self._done(lambda database: database.wait(self.patience), patience)
 
     def _done(self, do: Callable[[Database], T], patience: float) -> T:
-        """What is done with the file, which is opened or mended if need be; raises _Trouble."""
+        """What is done with the file, which is opened or mended if need be; raises _Trouble.
+
+        One that is only read is not mended, and raises ConfigError: nothing that it has is to be taken for missing.
+        """
+        if self.read_only:
+            with told(self.path, patience):
+                return do(self._opened(patience))
         try:
             try:
                 return do(self._opened(patience))
@@ -148,7 +160,7 @@ class Sqlite:
 
     def _opened(self, patience: float) -> Database:
         if self._database is None:
-            self._database = open_store(self.path, patience)
+            self._database = (read_store if self.read_only else open_store)(self.path, patience)
         return self._database
 
     def _close(self) -> None:

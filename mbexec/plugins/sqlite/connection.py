@@ -29,13 +29,13 @@ def _readable(do: Callable[P, T]) -> Callable[P, T]:
     """
 
     @wraps(do)
-    def done(*args: P.args, **kwargs: P.kwargs) -> T:
+    def _done(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return do(*args, **kwargs)
         except UnicodeDecodeError as error:
             raise damage("malformed database schema: it is no text") from error
 
-    return done
+    return _done
 
 
 class _Cursor(sqlite3.Cursor):
@@ -53,12 +53,15 @@ class _Cursor(sqlite3.Cursor):
 
 class _Connection(sqlite3.Connection):
     def execute(self, *given: Any) -> sqlite3.Cursor:
+        """Run a statement with our cursor."""
         return _Cursor(self).execute(*given)
 
     def executemany(self, *given: Any) -> sqlite3.Cursor:
+        """Run a statement many times with our cursor."""
         return _Cursor(self).executemany(*given)
 
     def executescript(self, script: str) -> sqlite3.Cursor:
+        """Run several statements with our cursor."""
         return _Cursor(self).executescript(script)
 
 

@@ -15,12 +15,12 @@ from attrs import define, frozen
 
 from mbexec import ConfigError, Task, TaskResult
 from mbexec.plugins.sqlite.connection import connect
-from mbexec.plugins.sqlite.database import check_columns, is_damage
+from mbexec.plugins.sqlite.database import Database, check_columns, is_damage
 from mbexec.plugins.sqlite.opening import check_is_store, why
 from mbexec.plugins.sqlite.rows import COLUMNS, Row, read
 from mbexec.plugins.sqlite.salvage import has_odd_header, log_of
 
-__all__ = ["Contents", "Group", "Kept", "check_readable", "connected", "contents", "is_readable", "told"]
+__all__ = ["Contents", "Group", "Kept", "check_readable", "connected", "contents", "is_readable", "read_store", "told"]
 
 _NAMES = ", ".join(COLUMNS)
 _PLACES = {name: place for place, name in enumerate(COLUMNS)}
@@ -153,6 +153,13 @@ def contents(path: Path, patience: float) -> Iterator[Contents]:
         check_readable(path)
         with closing(connected(path, patience)) as connection:
             yield Contents(connection)
+
+
+def read_store(path: Path, patience: float) -> Database:
+    """Open a store to look results up; see :func:`contents`."""
+    with told(path, patience):
+        check_readable(path)
+        return Database(path, connected(path, patience))
 
 
 def check_readable(path: Path) -> None:
