@@ -1,6 +1,7 @@
 """Reading records: whatever they say is what the run's result says, and what was cut off hurts nobody."""
 
 import json
+import threading
 
 import attrs
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 import mbexec
 from mbexec import ConfigError, PluginNotFoundError
+from mbexec.core import engine
 from mbexec.plugins.manybody import ManyBody
 from mbexec.reports import is_recorded, list_runs, read_record
+from mbexec.reports.facts import verdict
 from tests.systems import HELIUM_TETRAMER, WATER_TRIMER, argon, job
 
 LJ = {"program": "model-potential", "method": "lj"}
@@ -126,6 +129,24 @@ def test_a_run_that_broke_off_is_read_as_far_as_it_got(path):
             assert level[name] == pytest.approx(value, rel=1e-12), name
 
 
+def test_a_run_that_was_stopped_says_so(path):
+    """From inside the record alone: stop was set when the third result was there."""
+    stop, seen = threading.Event(), []
+
+    def watch(event):
+        seen.append(event)
+        if sum(isinstance(each, mbexec.FragmentDone) for each in seen) == 3:
+            stop.set()
+
+    given = {"executor": "serial", "reporters": ["jsonl"], "plugin.jsonl.path": str(path)}
+    engine.execute(*engine.read_job(job(argon(3), max_nbody=3), given), stop, watch)
+    record = read_record(path)
+    assert record.stopped
+    assert not record.result["success"]
+    told = "The run was stopped before its end: 3 of 7 fragment calculations are done; 4 did not run."
+    assert verdict(record) == (told, False)
+
+
 def test_what_ran_when_a_run_was_killed(path):
     """Fragments that began and never ended, in the order in which they began."""
     run(path)
@@ -171,11 +192,13 @@ def test_a_record_cut_off_anywhere_can_be_read(path, data):
     cut = data.draw(st.integers(first, len(whole)))
     path.write_bytes(whole[:cut])
     record = read_record(path)
+    assert record.damaged == 0
     ends = np.cumsum([len(line) + 1 for line in whole.splitlines()]) - 1  # whole without its line end
     lines = [line for line, end in zip(whole.splitlines(), ends, strict=True) if end <= cut]
     assert len(record.fragments) == sum(line.startswith(b'{"event":"fragment_done"') for line in lines)
     path.write_bytes(whole[:cut] + b"\n" + whole.replace(record.run_id.encode(), b"f00d"))
     assert len(read_record(path).fragments) == 10
+    assert read_record(path).damaged == 0
     assert len(read_record(path, record.run_id).fragments) == len(record.fragments)
 
 
@@ -186,6 +209,38 @@ def test_a_line_behind_a_piece_of_another_counts(path):
     path.write_bytes(b"".join([*lines[:5], lines[4][:60].replace(lines[4][30:34], b"f00d"), *lines[5:]]))
     assert len(read_record(path).fragments) == 10
     assert read_record(path).report is not None
+    assert read_record(path).damaged == 0
+
+
+def test_a_line_that_was_written_once_more_is_not_damaged(path):
+    """There was no room for a whole line on the disk."""
+    run(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:4], lines[4][:70] + b"\n", *lines[4:]]))
+    assert (read_record(path).damaged, len(read_record(path).fragments)) == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("damage", "count"),
+    [
+        (lambda lines: [*lines[:4], lines[4].replace(b'":', b'"\0', 3), *lines[5:]], 1),
+        (lambda lines: [*lines[:4], bytes(512) + b"\n", *lines[5:]], 1),
+        (lambda lines: [*lines[:4], lines[4][:-40] + lines[5][40:], *lines[6:]], 1),
+        (lambda lines: [*lines[:4], lines[4][:-40] + b"\n", *lines[5:7], b"xyz\n", b"\n", *lines[8:]], 2),
+        (lambda lines: [*lines[:-1], lines[-1][:-9] + b"\n"], 1),
+    ],
+    ids=["bytes", "zeros", "a gap", "two lines", "the last"],
+)
+def test_lines_that_are_damaged_are_counted(path, damage, count):
+    """And the report says so; the others are read."""
+    run(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(damage(lines)))
+    record = read_record(path)
+    assert record.damaged == count
+    assert verdict(record)[0].endswith(f" {count} line{'s' * (count > 1)} of the record could not be read.")
+    assert not verdict(record)[1]
+    assert record.fragments
 
 
 def test_distances_are_between_closest_atoms(path):

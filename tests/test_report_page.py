@@ -1,18 +1,20 @@
 """The page of a run without a browser: what it says where something is missing, and that it is the same each time."""
 
+import json
 import sys
 from html.parser import HTMLParser
 
+import attrs
 import pytest
 
 import mbexec
 from mbexec import ConfigError
 from mbexec.reports import read_record
+from mbexec.reports.data import json_text
+from mbexec.reports.markdown import markdown
 from mbexec.reports.page import page
 from mbexec.reports.record import Record
 from tests.systems import argon, job
-
-pytestmark = pytest.mark.current  # older versions of what draws plots warn
 
 
 class Words(HTMLParser):
@@ -51,7 +53,7 @@ def ran(tmp_path):
 
 def with_(record, **changes):
     """The record with some of it changed."""
-    names = ("run_id", "started", "fragments", "running", "report", "result")
+    names = attrs.fields_dict(Record)
     return Record(**{name: getattr(record, name) for name in names} | changes)
 
 
@@ -112,8 +114,71 @@ def test_a_run_in_which_nothing_ended_makes_a_page(ran):
     text = page(with_(record, fragments=[], running=begun, report=None, result=None))
     found = Words(text)
     assert found.plots == []
-    assert "The run broke off: 0 of 6 fragment calculations had ended." in text
+    assert "it broke off, or still runs. 0 of 6 fragment calculations had ended." in text
     assert "2 s" in found.sections["failures"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"report": None, "result": None}, "No end of the run is recorded: it broke off, or still runs. 2 of 6 "),
+        ({"result": {"success": False, "error": {}}}, "1 of 6 fragment calculations failed, and 4 did not run."),
+        (
+            {"result": {"success": False, "error": {}}, "stopped": True},
+            "The run was stopped before its end: 1 of 6 fragment calculations are done; 1 failed; 4 did not run.",
+        ),
+        (
+            {"result": {"success": True, "properties": {}}, "stopped": True},
+            "1 of 6 fragment calculations failed, and the result",
+        ),
+    ],
+)
+def test_page_and_markdown_say_the_same_of_how_a_run_went(ran, changes, told):
+    """Also of one that may still run: its page does not say that it broke off."""
+    record = ran(job(argon(3), max_nbody=2))
+    first, second = record.fragments[:2]
+    failed = {**first, "error": {"error_type": "random_error", "error_message": "no luck"}}
+    changed = with_(record, **{"fragments": [failed, {**second, "reused": True}], **changes})
+    assert told in page(changed)
+    assert told in markdown(changed)
+
+
+def test_what_need_not_run_is_told(ran):
+    """What was known before, what is the same by symmetry, and what screening has left out, each by its number."""
+    record = ran(job(argon(3), max_nbody=2))
+    first, *others = record.fragments
+    report = record.report | {"levels": [level | {"duplicates": 2} for level in record.report["levels"]]}
+    told = "All 5 fragment calculations gave results; 1 were known before; 4 more are the same by symmetry; 1 more were"
+    changed = with_(record, fragments=[{**first, "reused": True}, *others[:4]], left_out=[5], report=report)
+    assert told in page(changed)
+    assert told in markdown(changed)
+
+
+def test_which_sets_are_computed_is_told(ran):
+    """By cutoffs and symmetry, as the settings have it; of another planner's extras nobody knows what they mean."""
+    limits = {"cutoff": {"2": 9.0}, "cutoff_measure": "centers_of_mass", "symmetry_tolerance": 1e-6}
+    record = ran(job(argon(4), max_nbody=2, **limits))
+    for words in (
+        "sets within cutoffs (angstrom, centers of mass): 2-body 9",
+        "once what is the same by symmetry within 1e-06 a0",
+    ):
+        assert words in page(record)
+        assert words in markdown(record)
+    config = record.started["config"]
+    others = {**config, "run": {**config["run"], "planner": "nobody"}}
+    assert "sets within" not in markdown(with_(record, started={**record.started, "config": others}))
+
+
+def test_programs_are_told_with_their_versions(ran):
+    """On the page, in Markdown and in JSON; by name alone if the record is an older one that lacks them."""
+    record = ran(job(argon(2), max_nbody=2))
+    told = f"model-potential {record.started['programs']['model-potential']}"
+    assert told in Words(page(record)).sections["provenance"]
+    assert told in markdown(record)
+    assert json.loads(json_text(record))["started"]["programs"] == record.started["programs"]
+    older = with_(record, started={key: value for key, value in record.started.items() if key != "programs"})
+    assert "Programsmodel-potentialVersions" in "".join(Words(page(older)).sections["provenance"].split())
+    assert "| programs        | model-potential " in markdown(older)
 
 
 def test_estimates_of_a_failed_run_are_told(ran):

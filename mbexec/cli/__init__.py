@@ -28,9 +28,11 @@ from mbexec.cli.common import (
     check_stop,
     defaults,
     job_options,
+    page_option,
     record_file,
     record_options,
     recorded,
+    shown,
     spare_inputs,
     store_options,
     terminal,
@@ -59,6 +61,7 @@ class _Commands(click.Group):
     """Turns what mbexec raises into a line on standard error and an exit code, and warnings into lines."""
 
     def main(self, *args: Any, **settings: Any) -> Any:
+        """Run a command; output that can't be written is an error too."""
         with guarded() as output:
             try:
                 return super().main(*args, **settings)
@@ -71,6 +74,7 @@ class _Commands(click.Group):
                 sys.exit(end.code or FAILED)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and say in a line why it can't be."""
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _warn
@@ -128,7 +132,8 @@ def run(
     stop, count = threading.Event(), Count(bool(config.run.store))
     found = None
     with suppress(KeyboardInterrupt):
-        found = until_stopped(partial(engine.execute, spec, config, stop, count), stop, config.run.grace, count.words)
+        execute = partial(engine.execute, spec, config, stop, count)
+        found = until_stopped(execute, stop, config.run.grace, count.words, count.has_begun)
     if found is None or (stop.is_set() and not found.result.success):
         click.echo(count.words(), err=True)
         sys.exit(INTERRUPTED)
@@ -145,10 +150,8 @@ def _show(found: RunResult) -> None:
     from mbexec import tables
 
     console = terminal()
-    shown = (
-        tables.results(found.plan, found.result) if found.result.success else tables.failures(found.plan, found.result)
-    )
-    console.print(shown)
+    tell = tables.results if found.result.success else tables.failures
+    console.print(tell(found.plan, found.result))
     console.print(tables.summary(found.report), highlight=False)
 
 
@@ -157,7 +160,7 @@ def _show_record(path: Path | None, run_id: str) -> None:
     from mbexec.reports import is_recorded
 
     if path is not None and is_recorded(path, run_id):
-        click.echo(f"Record: {path}; `mbexec report` shows it")
+        click.echo(f"Record: {shown(path)}; `mbexec report` shows it")
 
 
 @main.command()
@@ -210,13 +213,7 @@ def plugins(job: Path | None) -> None:
     help="A program to run; repeat for more. Otherwise all that are installed.",
 )
 @click.option("-w", "--workers", type=int, metavar="N", help="How many fragments may run at once.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="PAGE.md",
-    help="Write a page in Markdown here, and its plots beside it.",
-)
+@page_option
 def validate(executors: tuple[str, ...], programs: tuple[str, ...], workers: int | None, output: Path | None) -> None:
     """Check the installation, and which executor is fastest here.
 

@@ -19,6 +19,7 @@ from mbexec.cli.common import (
     check_output,
     check_page,
     check_stop,
+    page_option,
     settings_option,
     terminal,
     until_stopped,
@@ -84,13 +85,7 @@ def _sample(_: click.Context, __: click.Parameter, given: str | None) -> int | N
     help="Run about so many fragments that stand for all. Otherwise all, or as many as take 20 s on serial.",
 )
 @settings_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="PAGE.md",
-    help="Write a page in Markdown here, and its plots beside it.",
-)
+@page_option
 @click.option("--json", "data", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures here.")
 def bench(
     job: Path,
@@ -152,12 +147,14 @@ class _SoFar:
         self.found: Bench | None = None
 
     def tell(self, found: Bench, case: Case) -> None:
+        """A line for what has just been measured."""
         from mbexec.bench import page
 
         self.found = found
         click.echo(page.line(found, case), err=True)
 
     def last_words(self) -> str:
+        """What a bench that is interrupted leaves: the tables as far as they got."""
         text = StringIO()
         if self.found is not None:
             _show(self.found, Console(file=text, width=160))

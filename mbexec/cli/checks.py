@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from mbexec.cli.common import (
@@ -26,6 +27,7 @@ from mbexec.cli.common import (
 )
 from mbexec.core import engine, inspection
 from mbexec.core.errors import ConfigError
+from mbexec.core.settings import RunConfig
 
 __all__ = ["status", "verify"]
 
@@ -46,16 +48,21 @@ def status(
     path = store_file(config)
     if not os.path.exists(path):  # also for names that no file can have
         click.echo(f"There is no store {path} yet.")
-        planned = [(level.nbody, len(level)) for level in engine.make_plan(spec, config).levels]
+        planned = [(level.nbody, level.ntasks) for level in engine.make_plan(spec, config).levels]
         levels = tuple(inspection.LevelStatus(nbody, ntasks, 0, 0) for nbody, ntasks in planned)
     else:
-        levels = inspection.status(spec, config)
+        levels = inspection.status(spec, _only_read(config))
     terminal().print(tables.status_table(levels))
-    sys.exit(DONE if all(level.done == level.ntasks for level in levels) else FAILED)
+    sys.exit(DONE if all(level.done + level.left_out == level.ntasks for level in levels) else FAILED)
 
 
 def _job(job: Path, executor: str | None, workers: int | None, settings: dict[str, Any], store: Any) -> Any:
     return engine.read_job(job, all_settings(executor, workers, settings, store), defaults(job, quiet=True))
+
+
+def _only_read(config: RunConfig) -> RunConfig:
+    """The same settings with a store that is looked into and left as it is, wherever it is."""
+    return attrs.evolve(config, plugin={**config.plugin, "sqlite": {**config.plugin["sqlite"], "read_only": True}})
 
 
 def _finite(_: click.Context, __: click.Parameter, value: float) -> float:

@@ -7,14 +7,16 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 import attrs
 import click
 from rich.console import Console
 
 from mbexec import MbexecError
+from mbexec.cli.streams import Trimmed
 from mbexec.core.config import parse_value, working_directory
 from mbexec.core.errors import ConfigError
 from mbexec.core.settings import RunConfig
@@ -32,10 +34,12 @@ __all__ = [
     "check_stop",
     "defaults",
     "job_options",
+    "page_option",
     "record_file",
     "record_options",
     "recorded",
     "settings_option",
+    "shown",
     "spare",
     "spare_inputs",
     "store_file",
@@ -48,6 +52,7 @@ __all__ = [
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 RECORD = "jsonl"  # the reporter that writes it
 DEFAULTS = {"run.reporters": ["progress"]}
+_NARROWEST = 72  # columns of a table; a narrower terminal breaks lines by itself
 
 T = TypeVar("T")
 
@@ -70,6 +75,13 @@ settings_option = click.option(
     metavar="KEY=VALUE",
     help="A setting by its job-file key, such as task.ncores=2; repeat for more.",
 )
+page_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PAGE.md",
+    help="Write a page in Markdown here, and its plots beside it.",
+)
 
 
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,32 +96,39 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _place(given: str | bool) -> Path | bool:
-    """Of a store; False for none. Options that share a name convert what either was given."""
-    return given if isinstance(given, bool) else Path(given)
+def _place(_: click.Context, __: click.Parameter, given: str | None) -> Path | None:
+    """Of a file that a command writes to."""
+    if given is not None and not given.strip():
+        raise click.BadParameter(f"{given!r} is no name of a file.")
+    return None if given is None else Path(given)
+
+
+def _file_options(command: Callable[..., Any], name: str, without: str, told: str) -> Callable[..., Any]:
+    """Options for a file and for none, which the command gets as one argument, a path or False; None for neither."""
+
+    @wraps(command)
+    def _called(*given: Any, **options: Any) -> Any:
+        place = options[name]
+        if options.pop(f"no_{name}"):
+            if place is not None:
+                raise click.UsageError(f"--{name} {str(place)!r} and --no-{name} contradict each other; leave one out.")
+            options[name] = False
+        return command(*given, **options)
+
+    none = click.option(f"--no-{name}", is_flag=True, help=without)
+    return none(click.option(f"--{name}", callback=_place, metavar="PATH", help=told)(_called))
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the store."""
-    for option in (
-        click.option("--no-store", "store", type=_place, flag_value=False, default=None, help="Keep no results."),
-        click.option("--store", type=_place, metavar="PATH",
-                     help="The file that results are kept in and taken from; otherwise JOB.store, beside the job."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    told = "The file that results are kept in and taken from; otherwise JOB.store, beside the job."
+    return _file_options(command, "store", "Keep no results.", told)
 
 
 def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the record of the run."""
-    for option in (
-        click.option("--no-record", "record", type=_place, flag_value=False, default=None, help="Write no record."),
-        click.option("--record", type=_place, metavar="PATH",
-                     help="The file that the record of the run goes to, for `mbexec report`; otherwise JOB.jsonl, "
-                     "beside the job."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    told = "The file that the record of the run goes to, for `mbexec report`; otherwise JOB.jsonl, beside the job."
+    return _file_options(command, "record", "Write no record.", told)
 
 
 def defaults(job: Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -150,11 +169,15 @@ def all_settings(
 
 
 def until_stopped(
-    job: Callable[[], T], stop: threading.Event, grace: float, last_words: Callable[[], str] = lambda: "Interrupted."
+    job: Callable[[], T],
+    stop: threading.Event,
+    grace: float,
+    last_words: Callable[[], str] = lambda: "Interrupted.",
+    begun: Callable[[], bool] = lambda: True,
 ) -> T:
-    """What the job gives, which sets `stop` when it is told to stop; `last_words` are for a job that does not end."""
+    """What the job gives; see :func:`mbexec.stopping.run_until_stopped`."""
     try:
-        return run_until_stopped(job, stop, grace, last_words)
+        return run_until_stopped(job, stop, grace, last_words, begun)
     except MbexecError as error:
         if stop.is_set():  # its workers were killed
             raise KeyboardInterrupt from error
@@ -162,8 +185,16 @@ def until_stopped(
 
 
 def terminal() -> Console:
-    """Tables keep their width where nobody sees a terminal's edge."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    """Tables keep their width where nobody sees a terminal's edge; numbers are not broken up in a narrow one."""
+    if sys.stdout.isatty():
+        return Console(width=max(Console().width, _NARROWEST))
+    return Console(width=160, file=cast(TextIO, Trimmed(sys.stdout)))
+
+
+def shown(path: Path) -> Path:
+    """From where one is, if it is there or below."""
+    here = working_directory()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def check_stop(stop: threading.Event) -> None:
@@ -190,14 +221,14 @@ def check_output(path: Path, hint: str = "--output") -> None:
 
 def check_page(path: Path) -> None:
     """The same of a page of Markdown with plots; and whether there is what draws them."""
-    from mbexec.validation import plots
+    from mbexec.reports.svg import check_library
 
     if path.suffix != ".md":
         raise click.BadParameter(
             f"{str(path)!r} is no name of a page in Markdown; end it with .md.", param_hint="--output"
         )
     check_output(path)
-    plots.check_library()
+    check_library("The page", "leave out --output")
 
 
 def spare_inputs(output: Path | None, job: Path, config: RunConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from mbexec import FragmentDone, MetricsEvent, RunStarted
+from mbexec import FragmentDone, MetricsEvent, RunStarted, TasksLeftOut
 
 __all__ = ["Count"]
 
@@ -27,12 +27,18 @@ class Count:
         """Take note of an event."""
         if isinstance(event, RunStarted):
             self.total = sum(ntasks for _, ntasks in event.levels)
+        elif isinstance(event, TasksLeftOut) and self.total is not None:
+            self.total -= len(event.indices)
         elif isinstance(event, FragmentDone) and event.result.error is None:
             self.done += 1
 
+    def has_begun(self) -> bool:
+        """Whether a fragment may have begun."""
+        return self.total is not None
+
     def words(self) -> str:
         """How far the run got, and how it goes on."""
-        if self.total is None:
+        if not self.has_begun():
             return "Interrupted."
         again = " The same command goes on from there." if self.kept else ""
         return f"Interrupted: {self.done} of {self.total} fragment calculations are done.{again}"

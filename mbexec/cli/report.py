@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mbexec.core.errors import ConfigError
 from mbexec.core.host import node_settings
 from mbexec.core.opening import open_spec
 from mbexec.reports import Record, list_runs, read_record
+from mbexec.tables.layout import counted
 
 __all__ = ["report"]
 
@@ -73,6 +75,8 @@ def report(place: Path, run_id: str | None, form: str | None, output: Path | Non
     if output is not None:
         check_output(output)
     record = read_record(path, run_id)
+    if record.damaged:
+        warnings.warn(f"{counted(record.damaged, 'line')} of the record {path} could not be read.", stacklevel=1)
     if output is not None:
         spare(output, {"the record": path, "the job": place} | _store(record), "the report")
         write_file(output, _FORMATS[form](record))

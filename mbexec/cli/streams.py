@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from typing import Any, TextIO, cast
 
 from attrs import define, field
 
-__all__ = ["Stream", "guarded"]
+__all__ = ["Stream", "Trimmed", "guarded"]
 
 
 @define(eq=False)
@@ -46,6 +47,21 @@ class Stream:
         self.problem = self.problem or error
         with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@define(eq=False)
+class Trimmed:
+    """A stream that takes lines of tables without the spaces at their ends."""
+
+    _stream: TextIO
+
+    def write(self, text: str) -> int:
+        """Write whole lines."""
+        self._stream.write(re.sub(" +$", "", text, flags=re.MULTILINE))
+        return len(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -133,7 +133,7 @@ def decay_chart(by_nbody: Mapping[int, Sets], bsse: str) -> str:
 
 
 def _told(found: Sets, place: int) -> str:
-    frag = " ".join(map(str, found.sets[place].tolist()))
+    frag = ", ".join(map(str, found.sets[place].tolist()))
     return f"{frag}: {found.scaled[place]:.4f} kJ/mol at {found.apart[place]:.2f} \N{ANGSTROM SIGN}"
 
 

@@ -7,7 +7,7 @@ from html import escape
 
 from mbexec.tables.layout import printable
 
-__all__ = ["definitions", "details", "paragraph", "seconds", "section", "size", "table", "text", "tiles"]
+__all__ = ["definitions", "details", "paragraph", "section", "table", "text", "tiles"]
 
 
 def text(words: object) -> str:
@@ -83,23 +83,3 @@ def tiles(entries: Iterable[tuple[str, str, str]]) -> str:
 def details(title: str, body: str) -> str:
     """What is shown when asked for."""
     return f"<details><summary>{text(title)}</summary>\n{body}\n</details>"
-
-
-def seconds(time: float | None) -> str:
-    """A time in s, to three digits at least."""
-    if time is None:
-        return "not measured"
-    if abs(time) >= 100:
-        return f"{time:,.0f} s"
-    return f"{time:.3g} s" if abs(time) >= 0.01 or not time else f"{1e3 * time:.3g} ms"
-
-
-def size(count: float | None) -> str:
-    """Bytes, in units that people read."""
-    if count is None:
-        return "not measured"
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"

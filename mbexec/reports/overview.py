@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mbexec.core import messages
-from mbexec.reports.facts import ran, treatments
-from mbexec.reports.html import definitions, details, paragraph, seconds, section, size, table, text, tiles
+from mbexec.reports.facts import expansion, failure_kinds, failure_row, models, programs, ran, restrictions, verdict
+from mbexec.reports.figures import MISSING, percent, ratio, seconds, size
+from mbexec.reports.html import definitions, details, paragraph, section, table, text, tiles
 from mbexec.reports.record import Record
 from mbexec.tables.layout import counted
 
@@ -22,29 +23,11 @@ _WORDS = 20_000  # of one message
 
 def head(record: Record) -> str:
     """The title, and how it went in a sentence."""
-    told, well = _verdict(record)
+    told, well = verdict(record)
     begun = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.started["time"]))
     what = f"{_cluster(record)} on {record.started['executor']}, {begun} UTC"
     kind = "" if well else " bad"
     return f'<h1>Run {text(record.run_id)}</h1>\n<p>{text(what)}</p>\n<p class="verdict{kind}">{text(told)}</p>'
-
-
-def _verdict(record: Record) -> tuple[str, bool]:
-    total = sum(ntasks for _, ntasks in record.started["levels"])
-    done, failed = len(record.fragments), sum(each["error"] is not None for each in record.fragments)
-    reused, all_ = (
-        sum(each["reused"] for each in record.fragments),
-        f"{total:,} fragment calculation{'s' * (total != 1)}",
-    )
-    if record.result is None:
-        return f"The run broke off: {done:,} of {all_} had ended.", False
-    if not record.result["success"]:
-        missing = f", and {total - done:,} did not run" if done < total else ""
-        return f"{failed:,} of {all_} failed{missing}.", False
-    if reused == total:
-        return f"All {all_} were known before: nothing had to run.", True
-    known = f"; {reused:,} were known before" if reused else ""
-    return f"All {all_} gave results{known}.", True
 
 
 def _cluster(record: Record) -> str:
@@ -55,73 +38,60 @@ def _cluster(record: Record) -> str:
 
 def summary(record: Record) -> str:
     """What ran, and what it cost."""
-    keywords = record.spec.specification.keywords
-    orders = [str(nbody) for nbody, _ in record.started["levels"]]
     told = definitions(
         [
-            ("Model chemistry", "; ".join(_models(record))),
-            (
-                "Expansion",
-                f"{', '.join(treatments(each.value for each in keywords.bsse_type))}; n-body {', '.join(orders)}",
-            ),
+            ("Model chemistry", "; ".join(models(record))),
+            ("Expansion", expansion(record)),
+            *(("Computed", words) for words in restrictions(record)),
             ("Driver", record.spec.specification.driver.value),
             ("Executor", f"{record.started['executor']}, {counted(record.started['workers'], 'worker')}"),
             ("Store", record.started["store"] or "none"),
         ]
     )
-    return section("summary", "Summary", [tiles(_figures(record)), told])
+    return section("summary", "Summary", [tiles(map(_measured, _figures(record))), told])
 
 
-def _models(record: Record) -> Iterator[str]:
-    specifications = record.spec.specification.specification
-    for label, one in specifications.items():
-        name = "/".join(filter(None, [one.model.method, one.model.basis and str(one.model.basis)]))
-        yield f"{label}: {one.program} {name}" if len(specifications) > 1 else f"{one.program} {name}"
+def _measured(tile: tuple[str, str, str]) -> tuple[str, str, str]:
+    name, figure, words = tile
+    return name, "not measured" if figure == MISSING else figure, words
 
 
 def _figures(record: Record) -> Iterator[tuple[str, str, str]]:
     """What the tiles show."""
     done = ran(record)
     failed, reused = sum(each["error"] is not None for each in done), len(record.fragments) - len(done)
-    known = f"{reused:,} known before, " if reused else ""
+    known = f"{reused:,} reused, " if reused else ""
+    left_out = f", {len(record.left_out):,} left out" if record.left_out else ""
     report = record.report
     if report is None:
-        yield "Fragments", f"{len(done):,} run", f"{known}{failed:,} failed"
-        yield "In programs", seconds(sum(each["wall_time"] for each in done)), "sum of their wall times"
+        yield "Executed", f"{len(done):,}", f"{known}{failed:,} failed{left_out}"
+        yield "Fragment time", seconds(sum(each["wall_time"] for each in done)), "sum of wall times so far"
         return
     yield "Wall time", seconds(report["wall_time"]), "from the first submission to the merged result"
     yield (
-        "Fragment calculations",
-        f"{report['executed']:,} run",
-        f"{known}{failed:,} failed, {report['retried']:,} retried",
+        "Executed",
+        f"{report['executed']:,}",
+        f"{known}{failed:,} failed, {report['retried']:,} retried{left_out}",
     )
     if not done:
         return
-    yield "Speedup", _ratio(report["speedup"]), _based(report)
+    yield "Speedup", ratio(report["speedup"]), _based(report)
     workers = counted(report["workers"], "worker")
-    yield "Efficiency", _percent(report["efficiency"]), f"of {workers}: speedup per worker"
-    lost = f"fragments took {seconds(report['fragment_time'])} in all, alone they would have taken the serial time"
-    yield "Contention", _ratio(report["contention"]), lost if report["contention"] else "no time lost was measured"
-    critical = f"with enough workers at least {seconds(report['critical_path'])}"
-    yield "Least possible", seconds(report["bound"]), f"with {workers}; {critical}" if report["bound"] else ""
+    yield "Efficiency", percent(report["efficiency"]), f"of {workers}: speedup per worker"
+    lost = f"fragment time, {seconds(report['fragment_time'])}, over serial time"
+    yield "Contention", ratio(report["contention"]), lost if report["contention"] else "no time lost was measured"
+    path = f"the critical path, {seconds(report['critical_path'])}, is the least with as many as fragments"
+    yield "Bound", seconds(report["bound"]), f"the least with {workers}; {path}" if report["bound"] else ""
     ends = f"until the first fragment began; {seconds(report['finishing'])} after the last ended"
     yield "Start-up", seconds(report["startup"]), ends
     busiest = report["imbalance"]
-    beyond = "" if busiest is None else f"; the busiest had {_percent(busiest)} more to do than the mean"
+    beyond = "" if busiest is None else f"; the busiest had {percent(busiest)} more to do than the mean"
     yield "Idle", seconds(report["idle"]), f"sum over workers, between first start and last end{beyond}"
     own = f"a worker's process at most; {size(report['memory'])} the one that handed out"
     yield "Memory", size(report["worker_memory"]), own
     if report["bytes_moved"]:
         to, back = report["bytes_moved"]
         yield "Moved", size(to + back), f"{size(to)} to workers, {size(back)} back"
-
-
-def _ratio(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.2f}"
-
-
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{100 * value:.3g} %"
 
 
 def _based(report: Mapping[str, Any]) -> str:
@@ -163,10 +133,9 @@ def provenance(record: Record) -> str:
     started = record.started
     hosts = sorted({each["worker"].partition(":")[0] for each in ran(record) if each["worker"]})
     versions = {"mbexec": started["mbexec"], **started.get("versions", {})}
-    programs = sorted({one.program for one in record.spec.specification.specification.values()})
     entries = [
         ("Run", record.run_id),
-        ("Programs", ", ".join(programs)),
+        ("Programs", "; ".join(programs(record))),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("Started on", started.get("host")),
         ("Workers on", ", ".join(hosts)),
@@ -177,14 +146,10 @@ def provenance(record: Record) -> str:
 
 def failures(record: Record) -> str:
     """What failed, in whose words, and what never ended."""
-    failed = [each for each in record.fragments if each["error"] is not None]
-    kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for each in failed:
-        error = each["error"]
-        kinds.setdefault((error["error_type"], messages.kind(error["error_message"])), []).append(each)
-    parts = [paragraph("No fragment calculation failed.")] if not failed else list(_kinds(kinds))
+    kinds = failure_kinds(record)
+    parts = list(_kinds(kinds)) if kinds else [paragraph("No fragment calculation failed.")]
     result = record.result or {}
-    if not failed and result.get("error"):
+    if not kinds and result.get("error"):
         parts = [paragraph(f"{result['error'].get('error_type')}: {result['error'].get('error_message')}")]
     began = [(each["label"], _clock(each["time"], record)) for each in record.running[:_SHOWN]]
     caption = f"Began and gave no result ({len(record.running)})"
@@ -192,24 +157,14 @@ def failures(record: Record) -> str:
     return section("failures", "Failures", parts)
 
 
-def _kinds(kinds: Mapping[tuple[str, str], list[dict[str, Any]]]) -> Iterator[str]:
-    """Failures that differ in nothing but numbers in one row; one message of each in full."""
-    some = list(kinds.items())[:_SHOWN]
-    rows = [
-        (_labels(several), error_type, messages.gist(several[0]["error"]["error_message"]))
-        for (error_type, _), several in some
-    ]
+def _kinds(kinds: list[list[dict[str, Any]]]) -> Iterator[str]:
+    """A row for each, and one message of each in full."""
     columns = ("fragment calculations", "error", "message")
-    yield table("failed", "What failed", columns, rows, left=3, more=_more(kinds))
-    for _, several in some:
+    yield table("failed", "What failed", columns, map(failure_row, kinds[:_SHOWN]), left=3, more=_more(kinds))
+    for several in kinds[:_SHOWN]:
         message = several[0]["error"]["error_message"][:_WORDS].strip()
         if message != messages.gist(message):
             yield details(f"{several[0]['label']} in full", f"<pre>{text(message)}</pre>")
-
-
-def _labels(several: list[dict[str, Any]]) -> str:
-    more = f" and {len(several) - 1} more" if len(several) > 1 else ""
-    return f"{several[0]['label']}{more}"
 
 
 def _clock(moment: float, record: Record) -> str:

@@ -38,7 +38,7 @@ def page(record: Record) -> str:
     ConfigError
         If what draws plots is not installed.
     """
-    check_library()
+    check_library("The page of a run", "choose another --format")
     names = _order(record)
     links = "\n".join(f'<a href="#{name}">{text(_PARTS[name][0])}</a>' for name in names)
     parts = "\n".join(_PARTS[name][1](record) for name in names)

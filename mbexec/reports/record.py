@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -20,16 +17,13 @@ from mbexec.core.engine import make_plan
 from mbexec.core.errors import ConfigError
 from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
 from mbexec.core.types import Plan
-from mbexec.plugins.jsonl import begins_as_record
+from mbexec.reports.lines import START, Damage, lines_of
 
 if TYPE_CHECKING:
     from qcmanybody.models.v2 import ManyBodyInput
 
 __all__ = ["Record", "Run", "is_recorded", "list_runs", "read_record"]
 
-_HEAD = re.compile(rb'\s*\{"event":"(\w+)","run_id":"(\w+)"')  # of each line
-_OPEN = b'{"event":"'
-_START = b"run_started"
 _TAIL = 1 << 20  # bytes
 
 
@@ -58,24 +52,34 @@ class Record:
     run_id
         The run's name.
     started
-        The line of its start: time, mbexec, executor, workers, levels, store, input, config.
+        The line of its start: time, mbexec, programs, executor, workers, levels, store, input,
+        config.
     fragments
         The line of each result, in the plan's order: index, label, mc, frag, bas, nbody, reused, energy (E_h; None if
         it failed), queued, started, ended, wall_time, cpu_time, lost, worker, peak_memory, error, notes.
     running
         The lines of the fragments that began and gave no result, in the order in which they began.
+    left_out
+        Places in the plan of the tasks that the planner left out; None if it was not asked.
     report
         What the run cost, as ``RunReport.as_dict``; None if it broke off.
     result
         What came of it: success, and properties or an error; None if it broke off.
+    stopped
+        Whether the run was told to start nothing new, as Ctrl-C does.
+    damaged
+        How many lines of the file could not be read, but for those that were cut off when a run was killed.
     """
 
     run_id: str
     started: dict[str, Any]
     fragments: list[dict[str, Any]]
     running: list[dict[str, Any]]
+    left_out: list[int] | None
     report: dict[str, Any] | None
     result: dict[str, Any] | None
+    stopped: bool = False
+    damaged: int = 0
 
     @cached_property
     def spec(self) -> ManyBodyInput:
@@ -106,7 +110,7 @@ class Record:
         for each in self.fragments:
             if each["energy"] is not None:
                 found[each["index"]] = each["energy"]
-        return found
+        return found if self.plan.symmetry is None else found[self.plan.symmetry.representative]
 
     @cached_property
     def contributions(self) -> dict[str, dict[tuple[int, ...], float]]:
@@ -128,14 +132,20 @@ class Record:
         np.fill_diagonal(found, 0.0)
         return found
 
+    @property
+    def duplicates(self) -> int:
+        """How many calculations are the same as others up to a rigid motion, and did not run."""
+        return sum(level.get("duplicates", 0) for level in self.levels)
+
     @cached_property
     def levels(self) -> list[dict[str, Any]]:
         """What each level cost, with the fields of ``LevelReport``; of a run that broke off, what they had by then."""
         if self.report is not None:
             return list(self.report["levels"])
-        return [self._level(nbody, ntasks) for nbody, ntasks in self.started["levels"]]
+        duplicates = {level.nbody: level.duplicates for level in self.plan.levels}
+        return [self._level(nbody, ntasks, duplicates[nbody]) for nbody, ntasks in self.started["levels"]]
 
-    def _level(self, nbody: int, ntasks: int) -> dict[str, Any]:
+    def _level(self, nbody: int, ntasks: int, duplicates: int) -> dict[str, Any]:
         mine = [each for each in self.fragments if each["nbody"] == nbody]
         ran = [each for each in mine if not each["reused"]]
         walls = [each["wall_time"] for each in ran]
@@ -146,6 +156,7 @@ class Record:
         return {
             "nbody": nbody,
             "ntasks": ntasks,
+            "duplicates": duplicates,
             "executed": len(ran),
             "reused": len(mine) - len(ran),
             "failed": sum(each["error"] is not None for each in mine),
@@ -155,7 +166,14 @@ class Record:
             "typical": median(walls) if walls else None,
             "longest": max(walls, default=None),
             "imbalance": max(busy.values()) / mean - 1 if mean else None,
+            "left_out": int((self.plan.expansion.nbody[self.left_out] == nbody).sum()) if self.left_out else 0,
         }
+
+    @property
+    def wanted(self) -> int:
+        """How many fragment calculations there were to do."""
+        planned: int = sum(ntasks for _, ntasks in self.started["levels"])
+        return planned - len(self.left_out or ())
 
 
 def _is_of(line: Mapping[str, Any], plan: Plan) -> bool:
@@ -170,7 +188,7 @@ def list_runs(path: str | Path) -> list[Run]:
     ConfigError
         If there is no such file, or it is no record.
     """
-    return [Run(line["run_id"], line["time"]) for line in _lines(Path(path), _START)]
+    return [Run(line["run_id"], line["time"]) for line in lines_of(Path(path), START)]
 
 
 def is_recorded(path: Path, run_id: str) -> bool:
@@ -209,7 +227,9 @@ def read_record(path: str | Path, run_id: str | None = None) -> Record:
     begun: dict[int, dict[str, Any]] = {}
     done: dict[int, dict[str, Any]] = {}
     end: dict[str, Any] = {}
-    for line in _lines(path, run_id=wanted.encode()):
+    left_out = None
+    damage = Damage()
+    for line in lines_of(path, run_id=wanted.encode(), damage=damage):
         match line["event"]:
             case "run_started":
                 started = line
@@ -219,40 +239,20 @@ def read_record(path: str | Path, run_id: str | None = None) -> Record:
                 begun.pop(line["index"], None)
             case "fragment_done":
                 done[line["index"]] = line
+            case "tasks_left_out":
+                left_out = line["indices"]
             case "run_done":
                 end = line
     fragments = [done[index] for index in sorted(done)]
     running = [line for index, line in begun.items() if index not in done and not end]
-    return Record(wanted, started, fragments, running, end.get("report"), end.get("result"))
-
-
-def _lines(path: Path, event: bytes | None = None, run_id: bytes | None = None) -> Iterator[dict[str, Any]]:
-    """Whole lines of an event, or of a run; of what was cut off when a run was killed, nothing."""
-    try:
-        if not begins_as_record(path):
-            raise ConfigError(
-                f"{path} is no record of runs; `mbexec run JOB` writes one, JOB.jsonl, unless it is told not to."
-            )
-        with path.open("rb") as file:
-            for text in map(_whole, file):
-                head = _HEAD.match(text)
-                if head is not None and (event or head[1], run_id or head[2]) == (head[1], head[2]):
-                    with suppress(ValueError):  # it was cut off
-                        yield json.loads(text)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"There is no record {path}; `mbexec run JOB` writes one, JOB.jsonl, unless it is told not to."
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"The record {path} can't be read: {error.strerror}.") from error
-
-
-def _whole(text: bytes) -> bytes:
-    """A line; or what another run wrote behind a piece of one."""
-    last = text.rfind(_OPEN)
-    if last > 0:
-        try:
-            json.loads(text)
-        except ValueError:
-            return text[last:]
-    return text
+    return Record(
+        wanted,
+        started,
+        fragments,
+        running,
+        left_out,
+        end.get("report"),
+        end.get("result"),
+        bool(end.get("stopped")),
+        damage.count,
+    )

@@ -8,10 +8,25 @@ import qcelemental as qcel
 
 from mbexec.core.errors import MbexecError
 from mbexec.reports.charts import contributions_chart, convergence_chart, decay_chart, pairs_chart
-from mbexec.reports.facts import KJ, Sets, energies, estimates, known_sums, ran, sets_of, treatments, workers
-from mbexec.reports.html import paragraph, seconds, section, table, text
+from mbexec.reports.facts import (
+    KJ,
+    Sets,
+    energies,
+    estimates,
+    has_supersystem,
+    known_energies,
+    known_sums,
+    level_rows,
+    ran,
+    sets_of,
+    treatments,
+    workers,
+)
+from mbexec.reports.figures import fixed, percent, seconds
+from mbexec.reports.html import paragraph, section, table, text
 from mbexec.reports.record import Record
 from mbexec.reports.timecharts import load_chart, timeline_chart, times_chart
+from mbexec.tables import omitted
 
 __all__ = ["convergence", "strongest", "times"]
 
@@ -22,7 +37,7 @@ _NAMES = {2: "pairs", 3: "triples"}
 
 def convergence(record: Record) -> str:
     """Energies through each order, and what each order adds."""
-    found = energies(known_sums(record))
+    found = known_energies(record)
     success = (record.result or {}).get("success")
     told = "" if success else paragraph("Only sums that depend on nothing that is missing are here.")
     if not found:
@@ -36,7 +51,9 @@ def convergence(record: Record) -> str:
         plots.append(_figure("What each order adds, on a logarithmic scale", contributions_chart(found)))
     words = treatments(found)
     tables = [_energies(bsse, words[bsse], kinds) for bsse, kinds in found.items()]
-    return section("energies", "Energies", [told, _pair(plots), _pair(tables, "tables"), _estimates(record)])
+    return section(
+        "energies", "Energies", [told, _pair(plots), _pair(tables, "tables"), _estimates(record), *_omitted(record)]
+    )
 
 
 def _energies(bsse: str, words: str, kinds: Mapping[str, Mapping[int, float]]) -> str:
@@ -47,6 +64,21 @@ def _energies(bsse: str, words: str, kinds: Mapping[str, Mapping[int, float]]) -
     ]
     columns = ("energy", "n-body", "E_h", "kcal/mol", "kJ/mol")
     return table(f"energies-{bsse}", words[:1].upper() + words[1:], columns, rows)
+
+
+def _omitted(record: Record) -> Iterator[str]:
+    """What cutoffs and screening have left out."""
+    result, supersystem = record.result or {}, has_supersystem(record)
+    if found := result.get("left_out"):
+        caption = " ".join(["Left out of the expansion.", *omitted.left_out_words(found, supersystem=supersystem)])
+        yield table("left-out", caption, omitted.LEFT_OUT, omitted.left_out_rows(found))
+    if told := result.get("screening"):
+        yield table(
+            "screening",
+            f"Screening by energy. {omitted.screening_words(told, supersystem=supersystem)}",
+            omitted.SCREENING,
+            omitted.screening_rows(told),
+        )
 
 
 def _estimates(record: Record) -> str:
@@ -105,16 +137,16 @@ def _of_treatment(record: Record, bsse: str, known: Mapping[int, Sets]) -> Itera
 def _strongest(bsse: str, nbody: int, sets: Sets) -> str:
     rows = [
         (
-            " ".join(map(str, sets.sets[place].tolist())),
-            f"{sets.apart[place]:.3f}",
+            ", ".join(map(str, sets.sets[place].tolist())),
             f"{sets.values[place]:.10f}",
             f"{sets.scaled[place]:.4f}",
+            f"{sets.apart[place]:.2f}",
         )
         for place in sets.strongest(_STRONGEST)
     ]
     name = _NAMES[nbody]
     shown = f"the {len(rows)} strongest of {len(sets):,}" if len(sets) > len(rows) else "all"
-    columns = ("fragments", "distance / \N{ANGSTROM SIGN}", "E_h", "kJ/mol")
+    columns = ("fragments", "contribution / E_h", "kJ/mol", "distance / angstrom")
     return table(f"{name}-{bsse}", f"{name.capitalize()}, {shown}", columns, rows)
 
 
@@ -133,12 +165,12 @@ def times(record: Record) -> str:
             one.name,
             f"{one.ran:,}",
             f"{one.failed:,}",
-            f"{one.busy:.4g}",
-            f"{100 * one.busy / span:.1f} %" if span else None,
+            fixed(one.busy),
+            percent(one.busy / span) if span else None,
         )
         for number, one in enumerate(crew[:_WORKERS], start=1)
     ]
-    columns = ("worker", "host:process:thread", "run", "failed", "busy / s", "share")
+    columns = ("worker", "host:process:thread", "executed", "failed", "busy / s", "share")
     more = f"and {len(crew) - _WORKERS} more" if len(crew) > _WORKERS else ""
     caption = f"Busy during the {seconds(span)} from the first start to the last end"
     return section(
@@ -159,19 +191,9 @@ def times(record: Record) -> str:
 
 
 def _levels(record: Record) -> str:
-    counts, sums = ("nbody", "ntasks", "executed", "reused", "failed"), ("wall_time", "cpu_time")
-    rows = [
-        (
-            *(f"{level[name]:,}" for name in counts),
-            *(f"{level[name]:.4g}" if level["executed"] else None for name in sums),
-            *(None if level[name] is None else f"{level[name]:.4g}" for name in ("shortest", "typical", "longest")),
-            None if level["imbalance"] is None else f"{100 * level['imbalance']:.1f} %",
-        )
-        for level in record.levels
-    ]
-    columns = ("n-body", "planned", "run", "reused", "failed", "sum / s", "CPU / s", "shortest / s", "median / s")
-    caption = "Levels; times are of what ran. Imbalance: how much more the busiest worker had to do than the mean"
-    return table("levels", caption, (*columns, "longest / s", "imbalance"), rows, left=0)
+    columns, rows = level_rows(record)
+    caption = "Load by order; times are of what was executed. Imbalance: how much more the busiest worker had to do"
+    return table("levels", f"{caption} than the mean", columns, rows, left=0)
 
 
 def _figure(caption: str, drawn: str) -> str:

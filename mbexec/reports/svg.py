@@ -61,8 +61,15 @@ _STYLE: Any = {
 }
 
 
-def check_library() -> None:
+def check_library(what: str, otherwise: str) -> None:
     """Find out whether plots can be drawn.
+
+    Parameters
+    ----------
+    what
+        That has plots.
+    otherwise
+        What to do where they can't be.
 
     Raises
     ------
@@ -73,8 +80,8 @@ def check_library() -> None:
         import matplotlib  # noqa: F401
     except ImportError as missing:
         raise ConfigError(
-            f"The page of a run has plots, and what draws them can't be imported ({missing}). "
-            "Install it with: pip install 'mbexec[plot]'; or choose another --format."
+            f"{what} has plots, and what draws them can't be imported ({missing}). "
+            f"Install it with: pip install 'mbexec[plot]'; or {otherwise}."
         ) from missing
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -22,14 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["amplification_table", "plan_table", "plugins_table", "settings_table"]
 
+_ROUNDING = 1e-8  # of coordinates in QCSchema, a0
+
 
 def plan_table(plan: Plan) -> RenderableType:
     """How many fragment calculations there are, by nbody and model chemistry, and what they are expected to cost."""
     expansion = plan.expansion
     sizes = expansion.sets.sizes
     nat = np.array([len(atoms) for atoms in plan.spec.molecule.fragments])
-    cost = costs(plan)
-    table = table_of("n-body", "model chemistry", "calculations", "largest basis", "cost", left=2)
+    runs, undecided = plan.runs, plan.undecided
+    cost = np.where(runs, costs(plan), 0.0)
+    further = {"unique": runs} if plan.symmetry is not None else {}
+    further |= {"candidates": undecided} if undecided.any() else {}
+    table = table_of("n-body", "model chemistry", "calculations", *further, "largest basis", "cost", left=2)
     for nbody in np.unique(expansion.nbody).tolist():
         for mc, label in enumerate(expansion.mcs):
             here = (expansion.nbody == nbody) & (expansion.mc == mc)
@@ -39,11 +44,34 @@ def plan_table(plan: Plan) -> RenderableType:
                 atoms = int(nat[np.array(expansion.sets[widest]) - 1].sum())
                 basis = f"{counted(int(sizes[widest]), 'fragment')}, {counted(atoms, 'atom')}"
                 share = _percent(float(cost[here].sum() / cost[expansion.mc == mc].sum()))
-                table.add_row(str(nbody), model_of(plan, label), str(len(chosen)), basis, share)
+                numbers = [len(chosen), *(int(which[here].sum()) for which in further.values())]
+                table.add_row(str(nbody), model_of(plan, label), *map(str, numbers), basis, share)
     table.add_section()
-    table.add_row("all", "", str(len(plan)), "", "")
+    numbers = [len(plan), *(int(which.sum()) for which in further.values())]
+    table.add_row("all", "", *map(str, numbers), "", "")
     own = "" if len(expansion.mcs) == 1 else " of each model chemistry's own"
-    return Group(table, Text(f"cost is the estimated share{own}, by the formal scaling of the method.\n"))
+    told = [f"cost is the estimated share{own}, by the formal scaling of the method.", *_left_out(plan), *_same(plan)]
+    if "candidates" in further:
+        told.append("Candidates are those that run only if the energies of the others say so.")
+    return Group(table, Text("\n".join(told) + "\n"))
+
+
+def _same(plan: Plan) -> Iterator[str]:
+    """How many calculations run since others are the same as they."""
+    if plan.symmetry is not None:
+        count = f"{counted(len(plan), 'calculation')}, of which {int(plan.runs.sum())} are unique within"
+        deviation = plan.symmetry.deviation
+        shown = f"{deviation:.1e}" if deviation >= _ROUNDING else f"below {_ROUNDING:g}"
+        largest = f"largest deviation of an atom: {shown} a0"
+        yield f"{count} {plan.symmetry.tolerance:g} a0 and run ({largest})."
+
+
+def _left_out(plan: Plan) -> Iterator[str]:
+    """How many sets of each order are not computed."""
+    counts = {nbody: counts for nbody, counts in plan.expansion.left_out.items() if counts[0]}
+    if counts:
+        shares = [f"{left:,} of {of:,} of {nbody} fragments" for nbody, (left, of) in counts.items()]
+        yield f"Fragment sets that are left out: {'; '.join(shares)}."
 
 
 def _percent(share: float) -> str:
@@ -54,7 +82,7 @@ def amplification_table(plan: Plan) -> RenderableType:
     """How errors of the single calculations grow in the sums that are returned, and how large they are."""
     table = table_of("sum", "sum of |c|", "root of sum of c^2", "needed of each / E_h", title="How errors grow")
     for name, which in sums(plan):
-        worst, random = plan.expansion.amplification(*which)
+        worst, random = plan.amplification(*which)
         if worst:
             table.add_row(name, f"{worst:.0f}", f"{random:.1f}", f"{ACCURACY / random:.0e}")
     wanted = f"the last column makes a sum good to {ACCURACY:.0e} E_h if errors are random."

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mbexec.core import messages
 from mbexec.core.convergence import model_of
+from mbexec.tables import omitted
 from mbexec.tables.layout import counted, table_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,31 @@ def results(plan: Plan, result: Any) -> RenderableType:
         table = table_of("energy", "E_h", "kcal/mol", "kJ/mol")
         table.add_row("result", *_in_units(properties["return_energy"]))
         shown.append(table)
-    return Group(*shown, *_gradients(plan, properties))
+    own = result.extras.get("mbexec") or {}
+    return Group(*shown, *_gradients(plan, properties), *_left_out(plan, own), *_screening(plan, own))
+
+
+def _left_out(plan: Plan, own: dict[str, Any]) -> list[RenderableType]:
+    """What the energies do not count, and how large that may be."""
+    if not (found := own.get("left_out")):
+        return []
+    words = omitted.left_out_words(found, supersystem=plan.expansion.has_supersystem)
+    table = _filled(table_of(*omitted.LEFT_OUT, title="Left out of the expansion"), omitted.left_out_rows(found))
+    return [table, Text(f"{words[0]}\n"), *map(Text, words[1:])]
+
+
+def _screening(plan: Plan, own: dict[str, Any]) -> list[RenderableType]:
+    """What screening by energy has left out."""
+    if not (told := own.get("screening")):
+        return []
+    table = _filled(table_of(*omitted.SCREENING, title="Screening by energy"), omitted.screening_rows(told))
+    return [table, Text(f"{omitted.screening_words(told, supersystem=plan.expansion.has_supersystem)}\n")]
+
+
+def _filled(table: Table, rows: Iterable[Sequence[str]]) -> Table:
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _sums(plan: Plan, properties: dict[str, Any]) -> list[RenderableType]:
@@ -118,14 +143,17 @@ def failures(plan: Plan, result: Any) -> RenderableType:
     extras = result.error.extras or {}
     failed, partial = extras.get("failed", []), extras.get("partial", {})
     not_run = partial.get("not_run", {}).get("count", 0)
-    told = f"{counted(len(failed), 'fragment calculation')} failed" + (f", {not_run} did not run" if not_run else "")
+    others = sum(entry.get("duplicates", 0) for entry in failed)
+    told = f"{counted(len(failed), 'fragment calculation')} failed"
+    told += f", with {counted(others, 'other')} that are the same by symmetry" if others else ""
+    told += f", {not_run} did not run" if not_run else ""
     shown = [Text(told, style="bold red"), *(_kinds(plan, failed) if failed else ())]
     return Group(*shown, *_exact(plan, partial.get("properties", {})), *_estimates(plan, partial.get("estimates", {})))
 
 
-def _kinds(plan: Plan, failed: Sequence[dict[str, str]]) -> list[RenderableType]:
+def _kinds(plan: Plan, failed: Sequence[dict[str, Any]]) -> list[RenderableType]:
     """Failures that differ in nothing but numbers in one row."""
-    kinds: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    kinds: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for entry in failed:
         model = model_of(plan, json.loads(entry["label"])[0])
         kinds.setdefault((model, entry["error_type"], messages.kind(entry["error_message"])), []).append(entry)
@@ -178,7 +206,10 @@ def _estimate(found: dict[str, Any]) -> list[str]:
 
 def summary(report: RunReport) -> str:
     """The run in a line."""
-    known = f", {report.reused} known before" if report.reused else ""
+    known = f" ({report.failed} failed)" if report.failed else ""
+    known += f", {report.reused} known before" if report.reused else ""
+    known += f", {report.duplicates} known by symmetry" if report.duplicates else ""
+    known += f" ({report.left_out} left out)" if report.left_out else ""
     alone = ""
     if report.serial_time is not None and report.workers > 1:
         alone = f"; one after the other {report.serial_time:.2f} s (speedup {report.speedup:.2f})"

@@ -29,17 +29,15 @@ _UNITS_OF_RANK = ("E_h", "e a0", "e a0^2")  # of QCSchema's other properties
 
 def status_table(levels: Sequence[LevelStatus]) -> Table:
     """How far each level of a job is."""
-    table = table_of("n-body", "calculations", "done", "failed", "to do", title="What the store has", left=0)
+    shown = {"ntasks": "calculations", "done": "done", "failed": "failed", "left_out": "left out", "to_do": "to do"}
+    if not any(level.left_out for level in levels):
+        del shown["left_out"]
+    table = table_of("n-body", *shown.values(), title="What the store has", left=0)
     for level in levels:
-        table.add_row(*map(str, _numbers_of(str(level.nbody), level.ntasks, level.done, level.failed)))
-    sums = [sum(getattr(level, name) for level in levels) for name in ("ntasks", "done", "failed")]
+        table.add_row(str(level.nbody), *(str(getattr(level, name)) for name in shown))
     table.add_section()
-    table.add_row(*map(str, _numbers_of("all", *sums)))
+    table.add_row("all", *(str(sum(getattr(level, name) for level in levels)) for name in shown))
     return table
-
-
-def _numbers_of(name: str, ntasks: int, done: int, failed: int) -> tuple[str, int, int, int, int]:
-    return name, ntasks, done, failed, ntasks - done - failed
 
 
 def recomputed_table(found: Sequence[Recomputed], repeat: int) -> RenderableType:
