@@ -47,13 +47,9 @@ def _enough(found: Bench) -> str:
     if not others:
         return "Take serial: nothing ran with more workers."
     fastest = min(others, key=found.expected)
-    speed, expected = found.speedup(fastest), found.expected(fastest)
+    speed = found.speedup(fastest)
     if speed > _GAIN:
-        gain, longer = found.expected(found.serial) - expected, max(0.0, fastest.start - found.serial.start)
-        return (
-            f"Take serial: {fastest.name} is {speed:.1f} times as fast once it runs, which saves {_time(gain)} of this "
-            f"job, but it takes {_time(longer)} longer to start."
-        )
+        return f"Take serial: {fastest.name} is {speed:.1f} times as fast once it runs, {_eaten(found, fastest)}"
     if fastest.beyond > 0.5 * found.serial.fragment:
         return (
             f"Take serial: a fragment takes {_time(found.serial.fragment)}, and {fastest.name} spends "
@@ -62,6 +58,19 @@ def _enough(found: Bench) -> str:
     return " ".join(
         [f"Take serial: nothing is more than {max(speed, 1.0):.1f} times as fast.", *_limits(found, fastest)]
     )
+
+
+def _eaten(found: Bench, case: Case) -> str:
+    """Why a case that runs faster does not end sooner by more than times vary."""
+    gain = found.expected(found.serial) - found.expected(case)
+    longer = case.start - found.serial.start
+    if longer > gain:
+        return f"which saves {_time(gain)} of this job, but it takes {_time(longer)} longer to start."
+    whole = _total(found, found.serial)
+    saved = f"saves {_time(whole - _total(found, case))} of the {_time(whole)} that starting and running take"
+    if longer <= 0:
+        return f"and starts no later, but that {saved}: too little to tell from noise."
+    return f"but since it takes {_time(longer)} longer to start, it {saved}: too little to tell from noise."
 
 
 def _fast(found: Bench, best: Case) -> list[str]:

@@ -93,11 +93,13 @@ class _Measurement:
 
     @classmethod
     def of(cls, request: dict[str, Any]) -> _Measurement:
+        """Read the job."""
         spec, config = engine.read_job(request["job"], request["settings"], to_run=True)
         # What was computed before would spoil the times.
         return cls(request, spec, attrs.evolve(config, run=attrs.evolve(config.run, store=None, reporters=())))
 
     def answer(self) -> dict[str, Any]:
+        """How long fragments of each kind take if there is a time limit; else runs, and what they gave."""
         if self.request["limit"] is not None:
             return {"timing": self._probe(self.request["limit"])}
         start = self._start()

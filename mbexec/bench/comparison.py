@@ -91,7 +91,7 @@ def bench(
     with prepared(spec, config) as ready:
         plan, program = ready.plan, _program(ready.plan)
     cores = granted_cores(os.environ).amount
-    trial.found = Bench(str(job), program, len(plan), (), load=os.getloadavg()[0], cores=cores)
+    trial.found = Bench(str(job), program, int(plan.runs.sum()), (), load=os.getloadavg()[0], cores=cores)
     trial.settings = _shared(given, config, max(numbers))
     trial.found = attrs.evolve(trial.found, cases=tuple(_cases(names, numbers)), sample=trial.sample(plan, sample))
     trial.run(repeat)
@@ -182,7 +182,7 @@ class _Trial:
 
     def sample(self, plan: Plan, number: int | None) -> Sample | None:
         """The fragments to run; None for all."""
-        if number == 0 or (number is not None and number >= len(plan)):
+        if number == 0 or (number is not None and number >= self.found.ntasks):
             return None
         strata = Strata.of_plan(plan)
         if number is not None:

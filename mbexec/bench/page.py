@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from mbexec.bench.advice import advice, recommended
 from mbexec.bench.findings import Bench, Case
 from mbexec.bench.plots import speed_plot, time_plot
-from mbexec.validation.sheets import Sheet, machine, markdown
+from mbexec.validation.sheets import Sheet, bulleted, machine, markdown, with_plots, wrong
 
 __all__ = ["as_dict", "files", "line", "notes", "sheets", "verdict"]
 
@@ -159,8 +159,8 @@ def _of_sample(found: Bench) -> list[str]:
 
 def verdict(found: Bench) -> str:
     """Whether results agree, in a sentence."""
-    if problems := found.problems:
-        return f"{len(problems)} thing{'s are' if len(problems) > 1 else ' is'} wrong."
+    if found.problems:
+        return wrong(found.problems)
     ran = [case for case in found.cases if case.runs]
     if len(ran) < 2:
         return "Nothing ran beside serial." if ran else "Nothing ran to its end."
@@ -218,15 +218,15 @@ def files(found: Bench, path: Path) -> dict[Path, str]:
     path
         Of the page. The plots go beside it, named after it.
     """
-    speed, spent = (path.with_name(f"{path.stem}-{what}.svg") for what in ("speed", "time"))
-    return {path: _page(found, quote(speed.name), quote(spent.name)), speed: speed_plot(found), spent: time_plot(found)}
+    plots = {"speed": speed_plot(found), "time": time_plot(found)}
+    return with_plots(path, plots, partial(_page, found))
 
 
 def _page(found: Bench, speed: str, spent: str) -> str:
     times, costs = sheets(found)
     made = f"{machine()}; {time.strftime('%Y-%m-%d')}. Written by `mbexec bench`."
     parts = [f"# {found.job} on each executor", made, f"**{advice(found)}** {verdict(found)}"]
-    parts += ["\n".join(f"- {told}" for told in lines) for lines in (found.problems, notes(found)) if lines]
+    parts += bulleted(found.problems, notes(found))
     parts += [
         f"## Runs\n\n{_ran(found).capitalize()}: {found.program}.",
         markdown(times),

@@ -26,12 +26,12 @@ Timing = Mapping[int, tuple[int, float]]
 
 @frozen(eq=False)
 class Strata:
-    """A job's fragments in groups of one model chemistry and of about the same expected cost.
+    """A job's fragments, but for duplicates, in groups of one model chemistry and of about the same expected cost.
 
     Attributes
     ----------
     of : (ntask,) int array
-        Each fragment's stratum, by its place in the plan.
+        Each fragment's stratum, by its place in the plan; -1 for duplicates.
     mc : (nstrata,) int array
         Place of the model chemistry.
     cost : (nstrata,) float array
@@ -45,17 +45,20 @@ class Strata:
     @classmethod
     def of_plan(cls, plan: Plan) -> Strata:
         """The strata of a plan, by model chemistry and then by cost."""
-        expected = costs(plan)
+        runs = plan.runs
+        expected = costs(plan)[runs]
         steps = np.round(np.log(np.maximum(expected, 1e-300)) / math.log(_ALIKE))
-        kinds, of = np.unique(np.stack([plan.expansion.mc, steps], axis=1), axis=0, return_inverse=True)
+        kinds, of = np.unique(np.stack([plan.expansion.mc[runs], steps], axis=1), axis=0, return_inverse=True)
         of = of.reshape(-1)
         mean = np.bincount(of, weights=expected) / np.bincount(of)
-        return cls(of.astype(np.int64), kinds[:, 0].astype(np.int64), mean)
+        everywhere = np.full(len(plan), -1)
+        everywhere[runs] = of
+        return cls(everywhere, kinds[:, 0].astype(np.int64), mean)
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """How many fragments each stratum has."""
-        return np.bincount(self.of, minlength=len(self.mc))
+        return np.bincount(self.of[self.of >= 0], minlength=len(self.mc))
 
     def first(self) -> NDArray[np.int64]:
         """Places of one fragment of each stratum, the cheapest of each model chemistry first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mbexec.testing import executors, planners, processes, reporters, stores
+from mbexec.testing import executors, planners, processes, reporters, stopping, stores
 from mbexec.testing.rules import PATIENCE, Make, Rule, check
 from mbexec.testing.stores import MakeStore
 
@@ -36,9 +36,9 @@ EXECUTOR_RULES: tuple[Rule, ...] = (
     executors.one_thread_pulls,
     executors.no_more_tasks_at_once_than_workers,
     executors.short_tasks_do_not_wait_for_long_ones,
-    executors.draining_finishes_what_was_pulled,
-    executors.closing_cancels,
-    executors.an_interrupt_passes,
+    stopping.draining_finishes_what_was_pulled,
+    stopping.closing_cancels,
+    stopping.an_interrupt_passes,
     executors.an_executor_serves_many_levels,
     executors.surroundings_are_left_as_they_were,
     processes.a_dead_worker_is_not_waited_for,
@@ -52,6 +52,7 @@ PLANNER_RULES: tuple[Rule, ...] = (
     planners.a_plan_is_made_of_arrays,
     planners.tasks_are_planned_once,
     planners.the_same_input_gives_the_same_plan,
+    planners.the_same_energies_give_the_same_choice,
     planners.the_order_of_arrival_does_not_matter,
     planners.results_are_let_go,
     planners.missing_results_are_a_failure,

@@ -70,13 +70,13 @@ def main(words: list[str]) -> str | None:
 def _stopping(process: int) -> Callable[[int, FrameType | None], None]:
     """Leave as by Ctrl-C, so that temporary folders are removed; processes that were forked end as they would."""
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def _stop(number: int, _: FrameType | None) -> None:
         if os.getpid() == process:
             sys.exit(128 + number)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
-    return stop
+    return _stop
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rules for executors: tasks, their results, and what happens when a level ends early or something goes wrong."""
+"""Rules for executors: tasks, their results, and what is around them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,22 @@ import signal
 import threading
 import time
 import unittest
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mbexec.core.types import TaskResult
+from mbexec.testing.results import check_complete, check_values
 from mbexec.testing.rules import Make, broken, rule
 from mbexec.testing.trial import Trial, declared_workers, plugged
-from mbexec.testing.waiting import until
+from mbexec.testing.waiting import opened_when_idle
 
 __all__ = [
     "a_failing_task_is_a_result",
     "a_level_may_shrink",
     "an_empty_level_gives_nothing",
     "an_executor_serves_many_levels",
-    "an_interrupt_passes",
-    "closing_cancels",
-    "draining_finishes_what_was_pulled",
     "each_task_gives_one_result",
     "no_more_tasks_at_once_than_workers",
     "one_thread_pulls",
@@ -41,49 +36,7 @@ __all__ = [
 
 WINDOW = 512
 _STALLED = 10.0
-_SETTLED = 1.0
 _EACH_ONCE = "yield each one's result exactly once"
-
-
-def _check_complete(trial: Trial, results: list[TaskResult]) -> None:
-    """Each task that was pulled, once; and all of them unless the level ended early."""
-    if strange := [result for result in results if not isinstance(result, TaskResult)]:
-        raise broken(f"gave {strange[0]!r:.80}, which is no TaskResult")
-    given = Counter(result.index for result in results)
-    wanted = trial.level.pulled if trial.stop.is_set() else set(range(len(trial.plan))) - set(trial.needless)
-    if more := [index for index, count in given.items() if count > 1]:
-        raise broken(f"gave {given[more[0]]} results for the task {trial.plan[more[0]].label}")
-    if foreign := given.keys() - set(trial.level.pulled):
-        raise broken(f"gave a result for place {min(foreign)} of the plan, which it did not pull")
-    if lost := set(wanted) - given.keys():
-        raise broken(f"gave no result for {len(lost)} of {len(wanted)} tasks")
-
-
-def _check_values(trial: Trial, results: list[TaskResult]) -> None:
-    """Bit for bit what the tasks give when they are run here."""
-    for result in results:
-        own = trial.work(trial.plan[result.index])
-        if result.error != own.error:
-            raise broken(
-                f"gave {trial.plan[result.index].label} the error {result.error!r:.200} for {own.error!r:.200}"
-            )
-        for name, value in own.values.items():
-            if np.asarray(result.values.get(name)).tobytes() != np.asarray(value).tobytes():
-                _check_owner(trial, result)
-                raise broken(
-                    f"gave {trial.plan[result.index].label} the {name} {result.values.get(name)!r:.80}, "
-                    f"which is not the {value!r:.80} that the task gives when it is run here"
-                )
-
-
-def _check_owner(trial: Trial, result: TaskResult) -> None:
-    """Whether it is the result of another task, no two of which give the same energy."""
-    for task in trial.plan:
-        if task.index != result.index and trial.work(task).values.get("energy") == result.values.get("energy"):
-            raise broken(
-                f"gave the result of {task.label}, whose index is {task.index}, the index {result.index}, "
-                f"which is that of {trial.plan[result.index].label}"
-            )
 
 
 @rule("executor", _EACH_ONCE, "Pull tasks to the end of the level, and yield what each gave once.")
@@ -91,7 +44,7 @@ def each_task_gives_one_result(make: Make, gate: Path) -> None:
     """Each task of a level gives one result: none is lost, none comes twice."""
     trial = Trial(["plain"] * 30)
     with plugged(make) as executor:
-        _check_complete(trial, trial.run(executor))
+        check_complete(trial, trial.run(executor))
 
 
 @rule("executor", _EACH_ONCE, "Yield the TaskResult that the task itself gave, unchanged; its index says whose it is.")
@@ -100,8 +53,8 @@ def results_belong_to_their_tasks(make: Make, gate: Path) -> None:
     trial = Trial(["slow" if place % 4 == 0 else "plain" for place in range(24)], {"slow": {"sleep": 0.01}})
     with plugged(make) as executor:
         results = trial.run(executor)
-    _check_complete(trial, results)
-    _check_values(trial, results)
+    check_complete(trial, results)
+    check_values(trial, results)
 
 
 @rule(
@@ -115,8 +68,8 @@ def a_failing_task_is_a_result(make: Make, gate: Path) -> None:
     trial = Trial(labels, {"failing": {"fail": "convergence_error"}})
     with plugged(make) as executor:
         results = trial.run(executor)
-    _check_complete(trial, results)
-    _check_values(trial, results)
+    check_complete(trial, results)
+    check_values(trial, results)
 
 
 @rule(
@@ -144,8 +97,8 @@ def a_level_may_shrink(make: Make, gate: Path) -> None:
         for needless in ({*range(0, 40, 3), *range(30, 40)}, range(40)):
             trial = Trial(["plain"] * 40, needless=needless)
             results = trial.run(executor)
-            _check_complete(trial, results)
-            _check_values(trial, results)
+            check_complete(trial, results)
+            check_values(trial, results)
 
 
 @rule(
@@ -158,7 +111,7 @@ def short_tasks_do_not_wait_for_long_ones(make: Make, gate: Path) -> None:
     _needs_two_workers(make)
     trial = Trial(["long"] + ["plain"] * 15, {"long": {"wait": str(gate)}})
     early = 0
-    with plugged(make) as executor, _opened_when_idle(gate, _STALLED), closing(trial.submit(executor)) as results:
+    with plugged(make) as executor, opened_when_idle(gate, _STALLED), closing(trial.submit(executor)) as results:
         for result in results:
             if trial.label(result.index) == "long":
                 break
@@ -169,24 +122,6 @@ def short_tasks_do_not_wait_for_long_ones(make: Make, gate: Path) -> None:
             pass
     if early < 8:
         raise broken(f"gave {early} of 15 results of short tasks while a long one ran on another worker")
-
-
-@contextmanager
-def _opened_when_idle(gate: Path, seconds: float) -> Iterator[None]:
-    """Let toys go when nothing has been done for some time, and at the end of the block at the latest."""
-    left = threading.Event()
-
-    def opening() -> None:
-        until(left.is_set, seconds)
-        gate.unlink(missing_ok=True)
-
-    opener = threading.Thread(target=opening, daemon=True)
-    opener.start()
-    try:
-        yield
-    finally:
-        left.set()
-        opener.join()
 
 
 @rule(
@@ -240,97 +175,6 @@ def one_thread_pulls(make: Make, gate: Path) -> None:
 
 @rule(
     "executor",
-    "When it ends early, finish what was pulled and yield it",
-    "When the level gives nothing more, go on until everything that was pulled has given its result.",
-)
-def draining_finishes_what_was_pulled(make: Make, gate: Path) -> None:
-    """When a run is stopped, every task that was pulled still gives its result."""
-    trial = Trial(["slow"] * 40, {"slow": {"sleep": 0.01}})
-    got = []
-    with plugged(make) as executor, closing(trial.submit(executor)) as results:
-        for result in results:
-            got.append(result)
-            trial.stop.set()
-    _check_complete(trial, got)
-    _check_values(trial, got)
-
-
-@rule(
-    "executor",
-    "When the returned iterator is closed, cancel what can be cancelled and return",
-    "Cancel what waits for a worker in a `finally` around the loop that yields.",
-)
-def closing_cancels(make: Make, gate: Path) -> None:
-    """When the iterator is closed, no task begins any more, but for one a worker that may have been on its way."""
-    own = [gate.with_name(f"gate-{number}") for number in range(21)]
-    for each in own:
-        each.symlink_to(gate)
-    toys = {each.name: {"log": f"{each}.log", "wait": str(each)} for each in own}
-    trial = Trial(list(toys), toys)
-    with plugged(make) as executor:
-        results = trial.submit(executor)
-        with _first_let_go(gate):
-            next(results)
-        running = min(trial.work.workers, len(trial.level.pulled) - 1)
-        until(lambda: len(_begun(gate)) >= 1 + running, 2 * _SETTLED)
-        before = len(_begun(gate))
-        with _opened_when_idle(gate, _SETTLED):
-            results.close()
-        until(lambda: len(_begun(gate)) > before + trial.work.workers, _SETTLED)
-    if (begun := len(_begun(gate))) > before + trial.work.workers:
-        raise broken(f"began {begun - before} tasks after its iterator was closed")
-
-
-def _begun(gate: Path) -> list[Path]:
-    """The gates of their own at which toys have begun to wait, by their logs."""
-    return [log.with_suffix("") for log in gate.parent.glob("gate-*.log")]
-
-
-@contextmanager
-def _first_let_go(gate: Path) -> Iterator[None]:
-    """Let one toy go that has begun, whichever it is: executors may begin in any order."""
-    left = threading.Event()
-
-    def letting_go() -> None:
-        while not (begun := _begun(gate)) and not left.wait(0.01):
-            pass
-        for each in begun[:1]:
-            each.unlink(missing_ok=True)
-
-    opener = threading.Thread(target=letting_go, daemon=True)
-    opener.start()
-    try:
-        yield
-    finally:
-        left.set()
-        opener.join()
-
-
-@rule(
-    "executor",
-    "Let ``KeyboardInterrupt`` pass",
-    "Catch Exception, not BaseException, and clean up in `finally`.",
-    here=True,
-)
-def an_interrupt_passes(make: Make, gate: Path) -> None:
-    """Ctrl-C while a task runs comes out of the iterator as KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        raise unittest.SkipTest("interrupts reach the main thread only, and this is another")
-    trial = Trial(["interrupting"] + ["plain"] * 7, {"interrupting": {"interrupt": os.getpid()}})
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with plugged(make) as executor:
-            trial.run(executor)
-            time.sleep(0.2)  # the interrupt may still be on its way
-    except KeyboardInterrupt:
-        return
-    finally:
-        signal.signal(signal.SIGINT, before)
-    raise broken("went on after an interrupt")
-
-
-@rule(
-    "executor",
     "An executor serves level after level, also with other work",
     "Keep nothing of a level or its work on the executor; what a worker knows it tells by NeedContext.",
 )
@@ -341,8 +185,8 @@ def an_executor_serves_many_levels(make: Make, gate: Path) -> None:
         with plugged(make) as executor:
             for trial in trials:
                 results = trial.run(executor)
-                _check_complete(trial, results)
-                _check_values(trial, results)
+                check_complete(trial, results)
+                check_values(trial, results)
 
 
 @rule(
@@ -382,12 +226,12 @@ def _surroundings() -> dict[str, Any]:
 )
 def the_same_bits_as_serial(make: Make, gate: Path) -> None:
     """With 1 to 8 workers the numbers are those of the tasks run here one after the other, to the last bit."""
-    for workers in (1, 2, 3, 8):
+    for workers in (8, 3, 2, 1):  # so that what is kept from level to level need not be started four times
         trial = Trial(["plain"] * 24, driver="gradient", workers=workers)
         with plugged(make) as executor:
             results = trial.run(executor)
-        _check_complete(trial, results)
-        _check_values(trial, results)
+        check_complete(trial, results)
+        check_values(trial, results)
 
 
 def _needs_two_workers(make: Make) -> None:

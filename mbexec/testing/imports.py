@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import pickle
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, entry_points, packages_distributions
+from typing import Any
 
 from mbexec.testing.trial import Trial, plugged
 
@@ -16,20 +19,45 @@ __all__ = ["undeclared"]
 def undeclared(pickled: bytes) -> list[str] | None:
     """Modules that making the executor and a level of it import beyond what its distribution requires.
 
-    None if the executor's class is from no installed distribution. To be called in a fresh process.
+    None if the executor's class is from no installed distribution. To be called in a fresh process. What a required
+    distribution imports if it happens to be there, such as a faster way to compress, is that one's own affair.
     """
     Trial(["plain"]).work.prepare()
     before = set(sys.modules)
-    with plugged(pickle.loads(pickled)) as executor:
+    with _importers() as importers, plugged(pickle.loads(pickled)) as executor:
         owner = _owner(type(executor.plugin))
         if owner is None:
             return None
         Trial(["plain"] * 4).run(executor)
     new = {name.partition(".")[0] for name in sys.modules.keys() - before}
     known = {_normal(name) for name in _required(owner)}
-    offered = packages_distributions()
+    offered = {name: set(map(_normal, owners)) for name, owners in packages_distributions().items()}
     foreign = {name for name in new - sys.stdlib_module_names if name in offered}
-    return sorted(name for name in foreign if not known.intersection(map(_normal, offered[name])))
+    strange = {name for name in foreign if not known & offered[name]}
+    others = {name for name, owners in offered.items() if owners & known - {_normal(owner.name)}}
+    while excused := {name for name in strange if importers.get(name) in others}:
+        strange -= excused
+        others |= excused
+    return sorted(strange)
+
+
+@contextmanager
+def _importers() -> Iterator[dict[str, str]]:
+    """Who was the first to import what: packages by package, as far as it was done by a statement."""
+    found: dict[str, str] = {}
+    plain = builtins.__import__
+
+    def _noted(name: str, scope: Any = None, *given: Any, **more: Any) -> Any:
+        package = name.partition(".")[0]
+        if package not in sys.modules:
+            found.setdefault(package, (scope or {}).get("__name__", "").partition(".")[0])
+        return plain(name, scope, *given, **more)
+
+    builtins.__import__ = _noted  # type: ignore[assignment]
+    try:
+        yield found
+    finally:
+        builtins.__import__ = plain
 
 
 def _owner(cls: type) -> Distribution | None:

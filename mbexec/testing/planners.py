@@ -11,10 +11,11 @@ from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from mbexec.core.engine import read_job
 from mbexec.core.settings import RunConfig
-from mbexec.core.types import Plan, TaskError, TaskResult
+from mbexec.core.types import Plan, Task, TaskError, TaskResult
 from mbexec.testing.rules import Make, broken, rule
 from mbexec.testing.trial import Plugged, plugged, work_of
 
@@ -24,6 +25,7 @@ __all__ = [
     "results_are_let_go",
     "tasks_are_planned_once",
     "the_order_of_arrival_does_not_matter",
+    "the_same_energies_give_the_same_choice",
     "the_same_input_gives_the_same_plan",
 ]
 
@@ -46,9 +48,33 @@ def _planned(planner: Plugged, spec: Any) -> tuple[Plan, RunConfig]:
     return plan, config
 
 
-def _results(plan: Plan, config: RunConfig) -> list[TaskResult]:
+def _results(planner: Plugged, plan: Plan, config: RunConfig) -> list[TaskResult]:
+    """A result of each task that the planner does not leave out."""
     work = work_of(plan, config.task, 1)
-    return [work(task) for task in plan]
+    decided = [work(task) for task in _decided(plan)]
+    needless = _left_out(planner, plan, decided) if plan.undecided.any() else plan.undecided
+    more = [work(task) for task in plan.tasks(np.flatnonzero(plan.runs & plan.undecided & ~needless))]
+    return sorted(decided + more, key=lambda result: result.index)
+
+
+def _decided(plan: Plan) -> Iterator[Task]:
+    """The tasks that must run, whatever the planner leaves out."""
+    return plan.tasks(np.flatnonzero(plan.runs & ~plan.undecided))
+
+
+def _left_out(planner: Plugged, plan: Plan, decided: Iterable[TaskResult]) -> NDArray[np.bool_]:
+    """What the planner leaves out of a plan once it has these results."""
+    energies = np.full(len(plan), np.nan)
+    for result in decided:
+        energies[result.index] = result.values["energy"]
+    found = planner.hook.choose_tasks(plan=plan, energies=energies)
+    if found is None:
+        return np.zeros(len(plan), dtype=bool)
+    if not isinstance(found, np.ndarray) or found.dtype != bool or found.shape != (len(plan),):
+        raise broken(f"gave {found!r:.80} as what it leaves out of {len(plan)} tasks")
+    if (found & ~plan.undecided).any():
+        raise broken(f"left out {plan[int(np.argmax(found & ~plan.undecided))].label}, which its plan decides on")
+    return found
 
 
 def _merged(planner: Plugged, plan: Plan, results: Iterable[TaskResult]) -> Any:
@@ -110,6 +136,24 @@ def the_same_input_gives_the_same_plan(make: Make, gate: Path, spec: Any = None)
 
 @rule(
     "planner",
+    "The same energies give the same choice",
+    "Choose by the energies and the plan alone, and leave out only what the plan has as undecided.",
+)
+def the_same_energies_give_the_same_choice(make: Make, gate: Path, spec: Any = None) -> None:
+    """Two planners leave out the same tasks, given the same energies, and only tasks that are undecided."""
+    chosen = []
+    for _ in range(2):
+        with plugged(make) as planner:
+            plan, config = _planned(planner, spec)
+            work = work_of(plan, config.task, 1)
+            chosen.append(_left_out(planner, plan, [work(task) for task in _decided(plan)]))
+    if (chosen[0] != chosen[1]).any():
+        label = plan[int(np.argmax(chosen[0] != chosen[1]))].label
+        raise broken(f"left out {label} one time, and not another")
+
+
+@rule(
+    "planner",
     "The order of arrival does not change a bit of the result",
     "Sum with mbexec.exact_dot or mbexec.ArraySum, and find a result's place by its index.",
 )
@@ -121,7 +165,7 @@ def the_order_of_arrival_does_not_matter(make: Make, gate: Path, spec: Any = Non
     for seed in range(_ORDERS):
         with plugged(make) as planner:
             plan, config = _planned(planner, spec)
-            results = _results(plan, config)
+            results = _results(planner, plan, config)
             order = np.random.default_rng(seed).permutation(len(results)) if seed else range(len(results))
             result = _merged(planner, plan, iter([results[i] for i in order]))
         if not isinstance(result, ManyBodyResult):
@@ -141,7 +185,7 @@ def results_are_let_go(make: Make, gate: Path, spec: Any = None) -> None:
     alive: weakref.WeakSet[TaskResult] = weakref.WeakSet()
     seen = {"most": 0, "given": 0}
 
-    def passing(results: list[TaskResult]) -> Iterator[TaskResult]:
+    def _passing(results: list[TaskResult]) -> Iterator[TaskResult]:
         for result in results:
             fresh = attrs.evolve(result)
             alive.add(fresh)
@@ -154,8 +198,8 @@ def results_are_let_go(make: Make, gate: Path, spec: Any = None) -> None:
 
     with plugged(make) as planner:
         plan, config = _planned(planner, spec)
-        results = _results(plan, config)
-        _merged(planner, plan, passing(results))
+        results = _results(planner, plan, config)
+        _merged(planner, plan, _passing(results))
     if seen["given"] < len(results):
         raise broken(f"consumed {seen['given']} of {len(results)} results")
     if seen["most"] > _ALIVE:
@@ -173,12 +217,14 @@ def missing_results_are_a_failure(make: Make, gate: Path, spec: Any = None) -> N
 
     with plugged(make) as planner:
         plan, config = _planned(planner, spec)
-        results = _results(plan, config)
-    for place in range(0, len(plan), max(1, len(plan) // _PLACES)):
-        label = plan[place].label
+        results = _results(planner, plan, config)
+    for place in range(0, len(results), max(1, len(results) // _PLACES)):
+        index = results[place].index
+        label = plan[index].label
         failed = TaskResult(results[place].index, error=TaskError("random_error", "the toy failed"))
         rest = results[:place] + results[place + 1 :]
-        for what, given in (("failed", [*rest, failed]), ("never came", rest)):
+        may_choose_otherwise = plan.undecided.any() and not plan.undecided[index]
+        for what, given in (("failed", [*rest, failed]), ("never came", rest))[bool(may_choose_otherwise) :]:
             with plugged(make) as planner:
                 plan, _ = _planned(planner, spec)
                 if not isinstance(_merged(planner, plan, iter(given)), FailedOperation):

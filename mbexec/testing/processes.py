@@ -30,7 +30,7 @@ __all__ = [
     "no_process_is_left",
 ]
 
-CAPABILITIES = ("isolates_processes", "can_kill", "survives_worker_death")
+CAPABILITIES = ("isolates_processes", "can_kill", "survives_worker_death", "elsewhere")
 _BEGIN = 10.0
 _GRACE = 10.0
 _TIMEOUT = 5.0

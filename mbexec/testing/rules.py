@@ -69,8 +69,8 @@ def rule(role: str, says: str, mend: str, *, here: bool = False) -> Callable[[Ca
         Whether to try in the thread that asks, for as long as it takes; else in a thread of its own, and with patience.
     """
 
-    def made(body: Callable[..., None]) -> Rule:
-        def checked(make: Make, *, patience: float = PATIENCE, **given: Any) -> None:
+    def _made(body: Callable[..., None]) -> Rule:
+        def _checked(make: Make, *, patience: float = PATIENCE, **given: Any) -> None:
             try:
                 with gate() as shut:
                     call = partial(body, make, shut, **given)
@@ -83,11 +83,11 @@ def rule(role: str, says: str, mend: str, *, here: bool = False) -> Callable[[Ca
                 did = f"raised {type(error).__name__}: {error}"
                 raise AssertionError(_sentence(role, did, says, mend)) from error
 
-        checked.__name__, checked.__qualname__ = body.__name__, body.__qualname__
-        checked.__doc__, checked.__module__ = body.__doc__, body.__module__
-        return checked
+        _checked.__name__, _checked.__qualname__ = body.__name__, body.__qualname__
+        _checked.__doc__, _checked.__module__ = body.__doc__, body.__module__
+        return _checked
 
-    return made
+    return _made
 
 
 def _sentence(role: str, did: str, says: str, mend: str) -> str:

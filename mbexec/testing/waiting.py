@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
-__all__ = ["until"]
+__all__ = ["beside", "opened_when_idle", "until"]
 
 _WINDOW = 0.5
 _IDLE = 0.03  # of a core; a process that waits for a core among dozens of others gets more
@@ -45,3 +47,28 @@ def _used() -> float:
         with suppress(psutil.NoSuchProcess):
             total += sum(process.cpu_times()[:4])  # user, system, and those of children that have ended
     return total
+
+
+@contextmanager
+def beside(do: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do something in a thread of its own during the block; the event that it is given says that the block is left."""
+    left = threading.Event()
+    thread = threading.Thread(target=do, args=(left,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+
+
+@contextmanager
+def opened_when_idle(gate: Path, seconds: float) -> Iterator[None]:
+    """Let toys go when nothing has been done for some time, and at the end of the block at the latest."""
+
+    def _opening(left: threading.Event) -> None:
+        until(left.is_set, seconds)
+        gate.unlink(missing_ok=True)
+
+    with beside(_opening):
+        yield

@@ -6,13 +6,13 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 from mbexec.core.resources import granted_cores
 from mbexec.validation.findings import Outcome, Tried, Validation
 from mbexec.validation.plots import cost_plot, speed_plot
-from mbexec.validation.sheets import Sheet, machine, markdown
+from mbexec.validation.sheets import Sheet, bulleted, machine, markdown, with_plots, wrong
 from mbexec.validation.systems import Check
 
 __all__ = ["files", "notes", "sheets", "verdict"]
@@ -143,8 +143,8 @@ def notes(found: Validation) -> list[str]:
 
 def verdict(found: Validation) -> str:
     """All in a sentence."""
-    if problems := found.problems:
-        return f"{len(problems)} thing{'s are' if len(problems) > 1 else ' is'} wrong."
+    if found.problems:
+        return wrong(found.problems)
     runs = sum(tried.report is not None for outcome in found.outcomes for tried in outcome.tried)
     checks = len(found.checks) + sum(len(outcome.checks) for outcome in found.outcomes)
     counts = {"program": len(found.outcomes), "executor": len(found.executors), "run": runs, "check": checks}
@@ -162,14 +162,14 @@ def files(found: Validation, path: Path) -> dict[Path, str]:
     path
         Of the page. The plots go beside it, named after it.
     """
-    speed, cost = (path.with_name(f"{path.stem}-{what}.svg") for what in ("speed", "cost"))
-    return {path: _page(found, quote(speed.name), quote(cost.name)), speed: speed_plot(found), cost: cost_plot(found)}
+    plots = {"speed": speed_plot(found), "cost": cost_plot(found)}
+    return with_plots(path, plots, partial(_page, found))
 
 
 def _page(found: Validation, speed: str, cost: str) -> str:
     executors, programs, runs, checks, fastest = map(markdown, sheets(found))
     parts = ["# Every executor, compared", _machine(found), f"**{verdict(found)}**"]
-    parts += ["\n".join(f"- {line}" for line in lines) for lines in (found.problems, notes(found)) if lines]
+    parts += bulleted(found.problems, notes(found))
     parts += ["## Fastest here", fastest, f"![How many times as fast as serial each executor is]({speed})"]
     parts += ["## Runs", runs, f"![What each executor costs beyond the program]({cost})", _HOW.strip()]
     parts += ["## What is known otherwise", _KNOWN.strip(), checks]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from mbexec.core.errors import ConfigError
 from mbexec.validation.findings import Outcome, Tried, Validation
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ __all__ = [
     "MARKS",
     "STEADY",
     "as_svg",
-    "check_library",
     "cost_figure",
     "cost_plot",
     "speed_figure",
@@ -30,23 +28,6 @@ __all__ = [
 MARKS = "osD^vP*X"
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 STEADY: Any = {"svg.hashsalt": "mbexec", "font.size": 10}
-
-
-def check_library() -> None:
-    """Find out before anything runs whether plots can be drawn.
-
-    Raises
-    ------
-    ConfigError
-        With the command that installs what is missing.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as missing:
-        raise ConfigError(
-            f"The page has plots, and what draws them can't be imported ({missing}). "
-            "Install it with: pip install 'mbexec[plot]'; or leave out --output."
-        ) from missing
 
 
 def speed_plot(found: Validation) -> str:
