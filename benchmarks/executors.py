@@ -34,6 +34,7 @@ from mbexec import Level, Plan, Task, TaskResult, Work
 from mbexec.core.engine import read_job
 from mbexec.core.prepare import context_of
 from mbexec.plugins.threads import Threads
+from mbexec.processes import packed
 
 WORKERS = 2
 CHUNKS = (1, 16, 64)
@@ -178,11 +179,7 @@ def travel() -> tuple[float, float]:
     """Bytes of a task and of a result as mbexec-loky sends them, one of many."""
     plan, work = planned()
     sent = [(task.index, task.mc, task.frag, task.bas) for task in map(plan.__getitem__, range(1000, 1064))]
-    r = work(plan[1000])
-    times = r.started, r.ended, r.cpu_time
-    told = r.worker, r.body, r.notes, r.output, r.step, r.lost, r.peak_memory
-    answer = (r.index, r.values, r.error, *times, *told)
-    return len(pickle.dumps(sent)) / 64, float(len(pickle.dumps(answer)))
+    return len(pickle.dumps(sent)) / 64, float(len(packed(work(plan[1000]))))
 
 
 def main() -> int:

@@ -19,6 +19,8 @@ from typing import Any
 
 import loky
 
+from mbexec import Task, TaskResult, run_chunk
+
 try:
     import joblib
     import parsl
@@ -29,7 +31,7 @@ try:
 except ImportError as missing:
     sys.exit(f"This compares with joblib, Dask and Parsl ({missing}); pip install joblib distributed parsl")
 
-__all__ = ["LIBRARIES", "compute"]
+__all__ = ["LIBRARIES", "by_itself", "compute", "parsl_apps"]
 
 Contender = Callable[[Iterable[Any]], int]
 
@@ -55,6 +57,12 @@ def forked_pool(workers: int) -> Iterator[Contender]:
     """The standard library's processes."""
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
         yield _one_by_one(pool)
+
+
+def by_itself(key: str, blob: bytes | None, task: Task) -> TaskResult:
+    """What a library calls for a fragment calculation: the worker keeps the programs after the first time."""
+    (result,) = run_chunk(key, [task], blob)  # type: ignore[misc]
+    return result
 
 
 @contextmanager
@@ -83,8 +91,8 @@ def dask_cluster(workers: int) -> Iterator[Contender]:
 
 
 @contextmanager
-def parsl_executor(workers: int) -> Iterator[Contender]:
-    """Parsl's HighThroughputExecutor on this machine."""
+def parsl_apps(workers: int) -> Iterator[Callable[..., Any]]:
+    """Parsl's HighThroughputExecutor on this machine: what makes apps of functions."""
     here = Path(__file__).parent
     start = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={here}"
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where Parsl looks for its scripts
@@ -95,9 +103,16 @@ def parsl_executor(workers: int) -> Iterator[Contender]:
         )
         config = Config(executors=[executor], run_dir=folder, initialize_logging=False, strategy="none")
         with parsl.load(config):
-            app = parsl.python_app(compute)
-            yield lambda requests: _counted([f.result() for f in [app(request) for request in requests]])
+            yield parsl.python_app
         parsl.clear()
+
+
+@contextmanager
+def parsl_executor(workers: int) -> Iterator[Contender]:
+    """Parsl, a call for each request."""
+    with parsl_apps(workers) as made:
+        app = made(compute)
+        yield lambda requests: _counted([f.result() for f in [app(request) for request in requests]])
 
 
 LIBRARIES = {

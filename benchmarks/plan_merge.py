@@ -1,6 +1,6 @@
 """Planning, building fragment inputs and merging: time and memory side by side with QCManyBody.
 
-python benchmarks/plan_merge.py            # 16 and 32 waters, and 64 with nocp; some minutes, all of them QCManyBody's
+python benchmarks/plan_merge.py            # 8 to 32 waters, and 64 with nocp; some minutes, all of them QCManyBody's
 python benchmarks/plan_merge.py --full     # 64 with cp and vmfc too, which takes QCManyBody most of an hour
 python benchmarks/plan_merge.py --check    # 16 waters; fails where a ratio is out of its wide bounds
 
@@ -19,29 +19,34 @@ input is there before, and what is less than the peak of the preparation does no
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from processes import apart
 from qcelemental.models.v2 import AtomicInput
 
 WATER = [("O", 0.0, 0.0, 0.1173), ("H", 0.0, 0.7572, -0.4692), ("H", 0.0, -0.7572, -0.4692)]  # angstrom
 STEPS = ("plan", "build", "merge energy", "merge gradient", "merge sums")
 SIDES = ("QCManyBody", "mbexec")
 
-Case = tuple[int, str]  # waters, BSSE treatment
-USUAL: list[Case] = [(16, "nocp"), (16, "cp"), (16, "vmfc"), (32, "nocp"), (32, "cp"), (32, "vmfc"), (64, "nocp")]
-SLOW: list[Case] = [(64, "cp"), (64, "vmfc")]
+Case = tuple[int, str, int]  # waters, BSSE treatment, max_nbody
+TREATMENTS = ("nocp", "cp", "vmfc")
+CHECKED: list[Case] = [(16, bsse, 3) for bsse in TREATMENTS]
+USUAL: list[Case] = [
+    *((nfr, bsse, 3) for nfr in (8, 16, 32) for bsse in TREATMENTS),
+    (64, "nocp", 3),
+    *((16, bsse, 4) for bsse in TREATMENTS),
+]
+SLOW: list[Case] = [(64, "cp", 3), (64, "vmfc", 3)]
 LEAST = {"plan": 0.1, "build": 8.0, "merge energy": 0.3, "merge gradient": 0.3, "merge sums": 1.0, "all": 5.0}
 
 
-def job(nfr: int, bsse: str, wanted: str) -> dict[str, Any]:
-    """Waters on a lattice, up to triples, with total data as gradients have; `wanted` is energy, gradient or sums."""
+def job(nfr: int, bsse: str, nbody: int, wanted: str) -> dict[str, Any]:
+    """Waters on a lattice, with total data as gradients have; `wanted` is energy, gradient or sums."""
     driver = "energy" if wanted == "energy" else "gradient"
     properties = "none" if wanted == "sums" else "all"
     places = 3.1 * np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:nfr]
@@ -50,7 +55,7 @@ def job(nfr: int, bsse: str, wanted: str) -> dict[str, Any]:
         "molecule": {"geometry": "\n--\n".join(waters)},
         "mbe": {
             "bsse_type": bsse,
-            "max_nbody": 3,
+            "max_nbody": min(nbody, nfr),
             "driver": driver,
             "return_total_data": True,
             "cluster_properties": properties,
@@ -69,7 +74,7 @@ def numbers(count: int, atoms: Callable[[int], int], driver: str) -> Iterator[di
         yield made
 
 
-def ours(nfr: int, bsse: str, driver: str) -> dict[str, Callable[[], Any]]:
+def ours(nfr: int, bsse: str, nbody: int, driver: str) -> dict[str, Callable[[], Any]]:
     """The three steps of mbexec."""
     import mbexec
     from mbexec.core.context import Cluster
@@ -77,7 +82,7 @@ def ours(nfr: int, bsse: str, driver: str) -> dict[str, Callable[[], Any]]:
     from mbexec.plugins.manybody.merging import merge as merged
     from mbexec.plugins.manybody.planning import make_plan
 
-    spec, _ = read_job(job(nfr, bsse, driver), {})
+    spec, _ = read_job(job(nfr, bsse, nbody, driver), {})
     specification = spec.specification.specification["(auto)"]
 
     def build() -> Any:
@@ -100,14 +105,14 @@ def ours(nfr: int, bsse: str, driver: str) -> dict[str, Callable[[], Any]]:
     return {"plan": lambda: lambda: make_plan(spec), "build": build, "merge": merge}
 
 
-def theirs(nfr: int, bsse: str, driver: str) -> dict[str, Callable[[], Any]]:
+def theirs(nfr: int, bsse: str, nbody: int, driver: str) -> dict[str, Callable[[], Any]]:
     """The three steps of QCManyBody."""
     from qcmanybody.utils import delabeler, labeler
     from qcmanybody.v2 import ManyBodyComputer
 
     from mbexec.core.engine import read_job
 
-    spec, _ = read_job(job(nfr, bsse, driver), {})
+    spec, _ = read_job(job(nfr, bsse, nbody, driver), {})
     specification = spec.specification.specification["(auto)"]
 
     def computer() -> Any:
@@ -143,12 +148,12 @@ def theirs(nfr: int, bsse: str, driver: str) -> dict[str, Callable[[], Any]]:
     return {"plan": lambda: plan, "build": build, "merge": merge}
 
 
-def measure(side: str, nfr: int, bsse: str, step: str) -> tuple[float, float]:
+def measure(side: str, nfr: int, bsse: str, nbody: int, step: str) -> tuple[float, float]:
     """Seconds and MB of one step, run once in this process."""
     what, _, driver = step.partition(" ")
-    steps = (ours if side == "mbexec" else theirs)(nfr, bsse, driver or "energy")
-    work = steps[what]()
-    small = (ours if side == "mbexec" else theirs)(3, bsse, driver or "energy")[what]()
+    steps = ours if side == "mbexec" else theirs
+    work = steps(nfr, bsse, nbody, driver or "energy")[what]()
+    small = steps(3, bsse, nbody, driver or "energy")[what]()
     small()  # imports, caches
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
@@ -158,22 +163,16 @@ def measure(side: str, nfr: int, bsse: str, step: str) -> tuple[float, float]:
     return took, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def apart(side: str, case: Case, step: str) -> tuple[float, float]:
-    """The same in a process of its own."""
-    command = [sys.executable, __file__, "--one", json.dumps([side, *case, step])]
-    took, memory = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return took, memory
-
-
 def rows(case: Case) -> Iterator[tuple[str, str, float]]:
     """Lines of the table, with the step and the ratio of times; the last is a whole gradient job."""
-    found = {step: {side: apart(side, case, step) for side in SIDES} for step in STEPS}
+    found = {step: {side: apart(measure, side, *case, step) for side in SIDES} for step in STEPS}
     job = [found[step] for step in ("plan", "build", "merge gradient")]
     found["all"] = {side: (sum(step[side][0] for step in job), max(step[side][1] for step in job)) for side in SIDES}
     for step, by_side in found.items():
         (slow, large), (quick, small) = (by_side[side] for side in SIDES)
         times = f"{1e3 * slow:,.1f} | {1e3 * quick:,.1f} | {slow / quick:.{0 if slow > 10 * quick else 1}f}"
-        yield f"| {case[0]} {case[1]} | {step} | {times} | {large:.0f} | {small:.0f} |", step, slow / quick
+        name = f"{case[0]} {case[1]}" + (f" {case[2]}-body" if case[2] != 3 else "")
+        yield f"| {name} | {step} | {times} | {large:.0f} | {small:.0f} |", step, slow / quick
 
 
 def main() -> int:
@@ -181,15 +180,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="16 waters; exit with 1 if a ratio is out of bounds")
     parser.add_argument("--full", action="store_true", help="also what takes QCManyBody most of an hour")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(*json.loads(options.one))))
-        return 0
     good = True
     print("| waters | step | QCManyBody / ms | mbexec / ms | ratio | QCManyBody / MB | mbexec / MB |")
     print("| --- | --- | --: | --: | --: | --: | --: |")
-    for case in USUAL[:3] if options.check else USUAL + SLOW * options.full:
+    for case in CHECKED if options.check else USUAL + SLOW * options.full:
         for line, step, ratio in rows(case):
             good &= ratio >= LEAST[step]
             print(line, flush=True)

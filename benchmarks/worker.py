@@ -5,7 +5,8 @@ python benchmarks/worker.py --check    # fails where the difference or the ratio
 
 Both compute the same fragments in one process, turn and turn about. Of each, the quickest of many rounds counts,
 since whatever else the machine does only adds; the difference is what cutting out the molecule, QCSchema, the harness
-and the bookkeeping cost. Beside it stands `qcengine.compute` on requests that are ready.
+and the bookkeeping cost. Beside it stands `qcengine.compute` on requests that are ready. Then what it costs to cut out
+a molecule of a water trimer in a cluster of 20, and what travels to workers of `loky` and back.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import Any
 
 import numpy as np
 import qcengine
-from qcelemental.models.v2 import AtomicInput
+from qcelemental.models.v2 import AtomicInput, Molecule
 from tblite.interface import Calculator
 from threadpoolctl import threadpool_limits
 
+import mbexec
+from mbexec.core.context import Cluster
 from mbexec.core.engine import make_plan, read_job
 from mbexec.core.limits import limited_threads
 from mbexec.core.prepare import context_of
@@ -31,6 +34,8 @@ from mbexec.core.program import Programs, run_task
 ROUNDS = 20
 MOST = 1.2  # ms a fragment; the aim is 0.3
 FEWEST = 1.0  # times qcengine.compute's cost to ours
+SLOWEST = 2.0  # times the cost of a QCSchema molecule that is made of ready arrays, not validated
+HEAVIEST = {"energy": (60, 200), "gradient": (60, 600)}  # bytes of a task and of its result, the context included
 
 
 def job(driver: str) -> dict[str, Any]:
@@ -92,6 +97,40 @@ def measured(driver: str) -> dict[str, float]:
     return {name: float(times.mean()) for name, times in quickest.items()}
 
 
+def molecules() -> dict[str, float]:
+    """Microseconds to make the molecule of a trimer in each way: the quickest of many rounds."""
+    tables = job("energy")
+    water = tables["molecule"]["geometry"].split("\n--\n")[0]
+    lines = [line.split() for line in water.splitlines()]
+    moved = ["\n".join(f"{s} {x} {y} {float(z) + 3.5 * i}" for s, x, y, z in lines) for i in range(20)]
+    tables["molecule"]["geometry"] = "\n--\n".join(moved)
+    spec, _ = read_job(tables, {})
+    cluster = Cluster.of(spec.molecule)
+    made = cluster.fragment((2, 7, 9), (2, 7, 9))
+    given = made.model_dump(exclude={"provenance", "identifiers"}, exclude_none=True)
+    ways: dict[str, Callable[[], object]] = {
+        "mbexec": lambda: cluster.fragment((2, 7, 9), (2, 7, 9)),
+        "validate=False": lambda: Molecule(**{**given, "validate": False}),
+        "get_fragment": lambda: spec.molecule.get_fragment([1, 6, 8], orient=False, group_fragments=False),
+    }
+    assert made.get_hash() == spec.molecule.get_fragment([1, 6, 8], orient=False, group_fragments=False).get_hash()
+    return {name: 1e3 * min(timed(way) for _ in range(50 * ROUNDS)) for name, way in ways.items()}
+
+
+def traffic(driver: str) -> tuple[float, float]:
+    """Bytes that a run of 696 argon clusters on two workers of `loky` sends for each, and gets."""
+    atoms = "\n--\n".join(f"Ar {3.8 * i} 0 {3.8 * (i % 3)}" for i in range(16))
+    tables = {
+        "molecule": {"geometry": atoms},
+        "mbe": {"bsse_type": "nocp", "max_nbody": 3, "driver": driver},
+        "program": {"program": "model-potential", "method": "lj"},
+    }
+    report = mbexec.run(tables, executor="loky", workers=2).report
+    assert report.bytes_moved is not None
+    sent, received = report.bytes_moved
+    return sent / report.ntasks, received / report.ntasks
+
+
 def main() -> int:
     """Print the table; with --check, say whether it is within bounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,6 +148,17 @@ def main() -> int:
                 f"qcengine.compute {found['qcengine.compute']:.3f}; beyond tblite {ours:.3f} (bound {MOST}) and "
                 f"{theirs:.3f}, ratio {theirs / ours:.1f} (at least {FEWEST})"
             )
+    found = molecules()
+    ratio = found["mbexec"] / found["validate=False"]
+    good &= ratio <= SLOWEST
+    print(
+        f"molecule of a trimer, us: mbexec {found['mbexec']:.1f}, of ready arrays {found['validate=False']:.1f} "
+        f"(ratio {ratio:.2f}, at most {SLOWEST}), get_fragment {found['get_fragment']:.0f}"
+    )
+    for driver, most in HEAVIEST.items():
+        sent, received = traffic(driver)
+        good &= sent <= most[0] and received <= most[1]
+        print(f"{driver}, bytes a fragment with loky: {sent:.0f} out, {received:.0f} back (bounds {most})")
     return 0 if good or not check else 1
 
 
