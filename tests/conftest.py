@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 import structlog
 
+from mbexec import hookimpl
 from tests.systems import argon, job
 
 
@@ -107,3 +108,17 @@ def install(tmp_path, monkeypatch):
     yield installed
     for module in modules:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def events(install):
+    """Everything that a reporter named "listener" hears."""
+    heard = []
+
+    class Listener:
+        @hookimpl
+        def report_metrics(self, event):
+            heard.append(event)
+
+    install("strange-reporter", {"listener": Listener})
+    return heard

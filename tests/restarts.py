@@ -10,7 +10,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,9 +23,9 @@ from click.testing import CliRunner
 
 from mbexec.cli import main
 from mbexec.reports import list_runs, read_record
+from tests.commands import COMMAND
 from tests.systems import argon
 
-COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
 MARK = "RESTARTS_OF"
 PATIENCE = 120  # s; on a busy machine
 JOB = '''

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections import Counter
 from typing import ClassVar
 
@@ -11,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 import mbexec
-from mbexec import ConfigError
+from mbexec import ConfigError, ExecutorError, hookimpl
+from mbexec.core import engine
 from tests.systems import argon, job
 
 URANIUM = argon(3) + "\n--\nU 30.0 0.0 0.0"  # the model potential has no parameters for it
@@ -34,6 +36,9 @@ def unsteady(install):
         def found(raise_error=False):
             return True
 
+        def get_version(self):
+            return "1"
+
         def compute(self, input_data, config):
             from qcelemental.models.v2 import AtomicResult
 
@@ -41,6 +46,7 @@ def unsteady(install):
                 call = self.calls[input_data.molecule.get_hash()]
                 self.calls[input_data.molecule.get_hash()] += 1
             outcome = self.outcomes[call % len(self.outcomes)]
+            outcome = outcome() if callable(outcome) else outcome
             if isinstance(outcome, str):
                 raise RuntimeError(outcome)
             return AtomicResult(
@@ -57,6 +63,7 @@ def unsteady(install):
         Unsteady.calls.clear()
         return job(argon(2), max_nbody=1, return_total_data=True, program={"program": "unsteady", "method": "hf"})
 
+    giving.calls = lambda: Unsteady.calls
     install("unsteady-program", {"unsteady": Unsteady}, group="mbexec.programs")
     return giving
 
@@ -174,6 +181,94 @@ def test_the_same_again(unsteady):
     found, told = notes(unsteady("a cosmic ray", "another", -1.0), merge="first_success", repeat=3)
     assert found.energies.tolist() == [-1.0, -1.0]
     assert told == ["Attempt 3 succeeded."] * 2
+
+
+def stopped(tables, stop, **settings):
+    """A run on one worker, with a store, that a fragment stops."""
+    plugin = {f"plugin.asyncio.{key}": value for key, value in settings.items()}
+    given = {"run.executor": "asyncio", "run.workers": 1, "run.store": "kept.store", **plugin}
+    return engine.execute(*engine.read_job(tables, given), stop)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "settings"),
+    [(-1.0, {"repeat": 3}), ("a cosmic ray", {"repeat": 3, "merge": "first_success"})],
+    ids=["majority", "first_success"],
+)
+def test_a_stopped_run_begins_no_further_run_of_a_fragment(unsteady, outcome, settings):
+    """Without a majority, or a success, the fragment did not fail but is left, and the next run begins it anew."""
+    stop = threading.Event()
+    tables = unsteady(lambda: stop.set() or outcome, -1.0, -1.0)
+    found = stopped(tables, stop, **settings)
+    assert unsteady.calls().total() == 1
+    assert found.report.executed == found.report.failed == 0
+    assert found.result.error.extras["failed"] == []
+    again = stopped(unsteady(-1.0), threading.Event(), **settings)
+    assert (again.report.executed, again.report.reused) == (2, 0)
+    assert again.energies.tolist() == [-1.0, -1.0]
+
+
+def test_a_majority_that_stands_is_kept_when_the_run_is_stopped(unsteady):
+    """Two runs of three agree: the third would change nothing, and the next run need not begin the fragment."""
+    stop = threading.Event()
+    tables = unsteady(-1.0, lambda: stop.set() or -1.0, -1.0)
+    assert stopped(tables, stop, repeat=3).report.executed == 1
+    assert unsteady.calls().total() == 2
+    again = stopped(unsteady(-1.0), threading.Event(), repeat=3)
+    assert (again.report.executed, again.report.reused) == (1, 1)
+
+
+def test_an_executor_that_puts_back_a_task_for_no_reason(tables, install):
+    """The run goes on, so the executor owes the result."""
+
+    class Lazy:
+        @hookimpl
+        def submit_level(self, level, work):
+            for task in level:
+                level.put_back(task)
+            yield from ()
+
+    install("lazy", {"lazy": Lazy})
+    with pytest.raises(ExecutorError, match="gave no result for"):
+        mbexec.run(tables, executor="lazy")
+
+
+@pytest.mark.parametrize("merge", ["majority", "first_success"])
+def test_times_are_those_of_all_runs(unsteady, merge):
+    """Not of the one that is taken: a fragment that runs three times takes three times as long."""
+
+    def slow(outcome):
+        def compute():
+            time.sleep(0.02)
+            end = time.thread_time() + 0.02
+            while time.thread_time() < end:
+                pass
+            return outcome
+
+        return compute
+
+    bad = slow("a cosmic ray" if merge == "first_success" else -1.0)
+    found = run(unsteady(bad, bad, slow(-1.0)), repeat=3, merge=merge)
+    (level,) = found.report.levels
+    assert level.executed == 2
+    assert level.shortest >= 3 * 0.04
+    assert level.cpu_time >= 2 * 3 * 0.02
+    assert level.wall_time <= 2 * found.report.wall_time
+
+
+def test_all_runs_of_a_fragment_are_one_workers(unsteady):
+    """One after the other, so that no worker is busy with two fragments at once."""
+    threads = {}
+
+    def compute():
+        threads.setdefault(threading.get_ident(), []).append(time.perf_counter())
+        return -1.0
+
+    tables = unsteady(compute)
+    tables["molecule"]["geometry"] = argon(6)
+    assert run(tables, repeat=3).energies.tolist() == [-1.0] * 6
+    assert len(threads) <= 2
+    assert {len(calls) % 3 for calls in threads.values()} == {0}
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from mbexec.bench.advice import recommended
 from mbexec.bench.sampling import Strata
 from mbexec.core.resources import Grant
 from mbexec.testing.waiting import until
+from tests.commands import BAD_INPUT, COMMAND, DONE, FAILED, mbexec_
 from tests.systems import WATER_TRIMER
-from tests.test_cli import BAD_INPUT, COMMAND, DONE, FAILED, mbexec_
 
 ARGON = "\n--\n".join(f"Ar {3.7 * i} {0.4 * i * i} 0" for i in range(4))
 OTHER_BITS = """
@@ -74,7 +74,6 @@ def job(tmp_path):
 # Runs
 
 
-@pytest.mark.current
 def test_a_job_on_executors(job, tmp_path):
     """Each in an interpreter of its own, with the same bits and no store; a page, its plots, and all figures."""
     path, data = tmp_path / "found.md", tmp_path / "found.json"
@@ -129,12 +128,12 @@ def test_other_bits_of_a_sample_are_found(job, install):
 def test_what_does_not_run_is_a_row(job, install):
     """A program that is not safe in threads, an executor that is not installed: no mistake of anyone's."""
     install("programs", {"fragile": "Unsafe"}, source=PROGRAMS, group="mbexec.programs")
-    words = ["--executors", "threads,dask", "--workers", 2, "--repeat", 1, "--sample", "all"]
+    words = ["--executors", "threads,quantum", "--workers", 2, "--repeat", 1, "--sample", "all"]
     done = mbexec_("bench", job("fragile"), *words)
     assert done.exit_code == DONE, done.stderr
-    assert len(re.findall("^(?:threads|dask) +does not run +2 +- ", done.stdout, re.M)) == 2
+    assert len(re.findall("^(?:threads|quantum) +does not run +2 +- ", done.stdout, re.M)) == 2
     assert "threads does not run this job: The program 'fragile' is not safe in threads" in done.stdout
-    assert "dask does not run this job: No executor named 'dask' is installed." in done.stdout
+    assert "quantum does not run this job: No executor named 'quantum' is installed." in done.stdout
     assert "Take serial: nothing ran with more workers." in done.stdout
 
 
@@ -254,8 +253,8 @@ def test_more_workers_than_cores(job, monkeypatch):
 
 def test_an_executor_among_others_may_be_missing(job):
     """But not all of them."""
-    with pytest.raises(PluginNotFoundError, match="pip install mbexec-dask"):
-        bench(job(), ["dask", "parsl"])
+    with pytest.raises(PluginNotFoundError, match="pip install mbexec-quantum"):
+        bench(job(), ["quantum", "nebula"])
 
 
 # Samples
@@ -351,6 +350,14 @@ STARTS_SLOWLY = (
     "Take serial: loky with 2 workers is 1.7 times as fast once it runs, which saves 4 s of this job, but it takes 7 s "
     "longer to start."
 )
+NO_MATTER = (
+    "Take serial: threads with 2 workers is 2.0 times as fast once it runs, and starts no later, but that saves 5 s "
+    "of the 60 s that starting and running take: too little to tell from noise."
+)
+STARTS_LATER = (
+    "Take serial: loky with 2 workers is 2.0 times as fast once it runs, but since it takes 4.5 s longer to start, it "
+    "saves 0.5 s of the 11 s that starting and running take: too little to tell from noise."
+)
 SMALL = "Take serial: a fragment takes 0.9 s, and loky with 2 workers spends 1.5 s beyond its program on each."
 SHARED = (
     "Take serial: nothing is more than 1.0 times as fast. Fragments take 2.1 times as long there as on serial: they "
@@ -373,6 +380,20 @@ ENOUGH = "Take threads with 2 workers: 2.0 times as fast as serial."
 def test_advice(cases, told):
     """What to take, and why; a gain that is none is not worth more workers."""
     assert advice(made(*cases)) == told
+
+
+@pytest.mark.parametrize(
+    ("at_start", "other", "told"),
+    [
+        (50.0, case("threads", 2, 5.0, 9.0, start=30.0), NO_MATTER),
+        (1.0, case("loky", 2, 5.0, 9.0, start=5.5), STARTS_LATER),
+    ],
+)
+def test_what_a_slow_start_leaves_of_a_gain(at_start, other, told):
+    """Where starting takes most of the time, the advice does not say that no time at all outweighs the gain."""
+    found = made(other)
+    serial = attrs.evolve(found.serial, start=at_start)
+    assert advice(attrs.evolve(found, cases=(serial, other))) == told
 
 
 def test_advice_on_more_workers():
@@ -422,7 +443,6 @@ def test_the_docs_explain_every_column():
         assert set(" ".join(table.columns).split()) <= set(shown.split())
 
 
-@pytest.mark.current
 def test_a_bench_of_which_nothing_ran_can_be_shown(tmp_path):
     """It was interrupted at once."""
     found = Bench("job.toml", "p", 10, (Case("serial", 1), Case("threads", 2)), broken_off=True)
@@ -476,7 +496,6 @@ def sampled():
     )
 
 
-@pytest.mark.current
 def test_a_page_of_a_sample_says_so(tmp_path):
     """What stood for what, and what was left out."""
     found = sampled()
@@ -487,7 +506,6 @@ def test_a_page_of_a_sample_says_so(tmp_path):
     assert page.as_dict(found)["sample"] == list(range(9))
 
 
-@pytest.mark.current
 def test_plots():
     """A point for each case that ran, the ideal, and the bound where it is below that."""
     found = made(
@@ -507,7 +525,6 @@ def test_plots():
     assert list(lines["bound by the\nlongest fragment"]) == [1.5, 1.5]
 
 
-@pytest.mark.current
 def test_the_plot_of_time_adds_up():
     """To the time of all workers; the parts are what they say."""
     found = made(case("threads", 2, 5.0, 9.0, alone=6.0))

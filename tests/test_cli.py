@@ -4,8 +4,8 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,28 +18,10 @@ from qcmanybody.models.v2 import ManyBodyResult
 import mbexec
 from mbexec import cli, hookimpl
 from mbexec.core.manager import installed_plugins
-from tests.commands import mbexec_
+from tests.commands import BAD_INPUT, COMMAND, DONE, FAILED, mbexec_, process, trimer_job
 from tests.systems import WATER_TRIMER, argon, job
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
-COMMAND = [sys.executable, "-c", "from mbexec.cli import main; main(prog_name='mbexec')"]
-JOB = f'''
-[molecule]
-geometry = """{WATER_TRIMER}"""
-[mbe]
-bsse_type = ["cp", "nocp", "vmfc"]
-max_nbody = 3
-[program]
-program = "model-potential"
-method = "lj"
-[run]
-executor = "serial"
-'''
-
-
-def process(*words, **options):
-    """Run a command in a process of its own."""
-    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, **options)
+JOB = trimer_job()
 
 
 @pytest.fixture
@@ -168,9 +150,16 @@ def test_run_reports_progress_on_standard_error(jobfile):
     done = mbexec_("run", jobfile)
     count = len(mbexec.plan(jobfile))
     assert done.stderr == (
-        f"Store {jobfile.with_suffix('.store')}: 0 results\n"
+        "Store job.store: 0 results\n"
         f"{count} fragment calculations on serial, workers: 1\n{count} of {count} fragment calculations done\n"
     )
+
+
+def test_tables_in_a_pipe_end_where_their_lines_end(jobfile):
+    """No spaces stand at the ends of lines."""
+    shown = mbexec_("run", jobfile).stdout + mbexec_("plan", jobfile).stdout
+    assert "contribution" in shown
+    assert [line for line in shown.splitlines() if line.endswith(" ")] == []
 
 
 def test_progress_counts_failures(failing):
@@ -228,6 +217,23 @@ def test_failures_on_a_terminal(failing):
     assert code == FAILED
     assert re.search(r"share +done +failed", seen)
     assert re.search(r"1-body .* 100% +4/4 +1\b", seen)
+
+
+def test_numbers_are_whole_in_a_narrow_terminal(jobfile):
+    """A terminal breaks lines that are too long by itself; a table would break numbers into pieces."""
+    ours, theirs = os.openpty()
+    variables = {**os.environ, "TERM": "xterm", "COLUMNS": "30", "NO_COLOR": "1"}
+    command = [*COMMAND, "run", "-q", "--no-record", "--no-store", jobfile]
+    with subprocess.Popen(command, stdout=theirs, env=variables) as running:
+        os.close(theirs)
+        seen = b""
+        with suppress(OSError):  # how a terminal ends on Linux
+            while chunk := os.read(ours, 4096):
+                seen += chunk
+        os.close(ours)
+    assert running.returncode == DONE
+    energy = mbexec.run(jobfile).result.return_result
+    assert f" {energy:.10f} " in seen.decode()
 
 
 def test_the_options_of_run_override_the_job(jobfile):
@@ -396,6 +402,10 @@ USAGE = " for help.\n\nError: "
         (["run", "JOB", "--set", "=3"], f"{USAGE}Invalid value for '--set': '=3' is not KEY=VALUE, for"),
         (["run", "JOB", "--set", "workers"], f"{USAGE}Invalid value for '--set': 'workers' is not KEY=VALUE, for"),
         (["run", "JOB", "-w", "many"], f"{USAGE}Invalid value for '-w' / '--workers': 'many' is not a valid integer."),
+        (["run", "JOB", "--store", ""], f"{USAGE}Invalid value for '--store': '' is no name of a file."),
+        (["run", "JOB", "--record", ""], f"{USAGE}Invalid value for '--record': '' is no name of a file."),
+        (["run", "JOB", "--no-store", "--store", "x"], "--store 'x' and --no-store contradict each other; leave one"),
+        (["run", "JOB", "--record", "x", "--no-record"], "--record 'x' and --no-record contradict each other; leave"),
         (["run", "JOB", "-o", "no/such/place.json"], "the folder of 'no/such/place.json' does not exist."),
         (["run", "JOB", "-o", "."], "'.' is a folder; give the name of a file."),
         (["run", "nowhere.toml"], "Error: nowhere.toml: can't be read: No such file or directory."),

@@ -1,5 +1,6 @@
 """Which fragments' own properties a result holds: mbe.cluster_properties."""
 
+import re
 import warnings
 
 import pytest
@@ -60,15 +61,38 @@ def test_a_qcschema_input_says_it_in_extras():
     assert PAIR in mbexec.run(job(argon(3)), executor="serial").result.cluster_properties
 
 
-WRONG = ["all", {"cluster_properties": "some"}, {"clusters": "all"}, {"cluster_properties": 1}]
+WHERE = 'specification.extras["mbexec"]'
+KNOWN = "cluster_properties, properties, cutoff, cutoff_measure, screen, symmetry_tolerance."
+WRONG = [
+    ("all", f"{WHERE} = 'all' must be a table; it may have {KNOWN}"),
+    ({"clusters": "all"}, f"{WHERE} has the unknown key 'clusters'. Known: {KNOWN}"),
+    ({"cluster_properties": "some"}, f'{WHERE}["cluster_properties"] = \'some\' must be "auto", "all" or "none".'),
+    ({"cluster_properties": 1}, f'{WHERE}["cluster_properties"] = 1 must be "auto", "all" or "none".'),
+    ({"properties": "dipole"}, f"{WHERE}[\"properties\"] = 'dipole' must be a list of names."),
+    (
+        {"cutoff": {"2": -1.0}},
+        f"{WHERE}[\"cutoff\"] = {{'2': -1.0}} must be a table of lengths above 0 in a0 by number",
+    ),
+    ({"cutoff_measure": "x"}, f'{WHERE}["cutoff_measure"] = \'x\' must be "closest_atoms" or "centers_of_mass".'),
+    ({"symmetry_tolerance": 1}, f'{WHERE}["symmetry_tolerance"] = 1 must be a number above 0 and at most 0.001 (a0).'),
+    ({"screen": {"program": "a"}}, f"{WHERE}[\"screen\"] = {{'program': 'a'}} must be a table of program, a label, "),
+]
 
 
-@pytest.mark.parametrize("given", WRONG, ids=str)
-def test_wrong_extras(given):
-    """What stands there for mbexec is checked like a setting."""
+@pytest.mark.parametrize(("given", "words"), WRONG, ids=str)
+def test_wrong_extras(given, words):
+    """What stands there for mbexec is checked like a setting, and the key is named."""
     spec = mbexec.plan(job(argon(3))).spec.model_dump()
     spec["specification"]["extras"] = {"mbexec": given}
-    with pytest.raises(InputError, match=r'may hold cluster_properties, which is "auto", "all" or "none"'):
+    with pytest.raises(InputError, match=f"^{re.escape(words)}"):
+        mbexec.plan(spec)
+
+
+def test_extras_in_the_wrong_place():
+    """Where nobody would look at them, they are refused."""
+    spec = mbexec.plan(job(argon(3))).spec.model_dump()
+    spec["molecule"]["extras"] = {"mbexec": {"cutoff": {"2": 4.0}}}
+    with pytest.raises(InputError, match=r'^molecule\.extras\["mbexec"\] would not be looked at; move it to spec'):
         mbexec.plan(spec)
 
 

@@ -314,7 +314,7 @@ REFUSED = {
 ALLOWED = {
     "run.executor": "the name of an executor",
     "run.planner": "the name of a planner",
-    "run.reporters": "a list of names of reporters",
+    "run.reporters": "the name of a reporter, or a list of names",
     "run.store": "a path, the name of a store, or false for none",
     "run.retry_failed": "true or false",
     "run.on_error": '"continue" or "stop"',
@@ -482,3 +482,13 @@ def test_a_setting_in_a_setting(tables):
     with pytest.raises(ConfigError) as error:
         config_of(tables, **{"task.ncores": 1, "task.ncores.x": 2})
     assert str(error.value) == "task.ncores.x can't be set: ncores is given a value, 1, and is no table."
+
+
+@pytest.mark.parametrize("made", [RunSettings(), TaskSettings()], ids=["run", "task"])
+def test_defaults_are_allowed_themselves(made):
+    """Settings made by hand, as for a test of a plugin, keep the checks that those of job files do."""
+    for each in attrs.fields(type(made)):
+        value = getattr(made, each.name)
+        assert each.metadata["test"](value) or value is None, (
+            f"{each.name} = {value!r} must be {each.metadata['allowed']}"
+        )

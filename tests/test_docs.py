@@ -17,6 +17,7 @@ import attrs
 import pytest
 
 import mbexec
+import mbexec.processes
 from mbexec import hookspecs, testing
 from mbexec.core import errors, ghosts, jobfile, potential
 from mbexec.graph import errors as graph_errors
@@ -189,6 +190,7 @@ def test_public_names_stand_in_the_reference():
         found.setdefault(section.split()[0], []).extend(names)
     assert {module: sorted(names) for module, names in found.items()} == {
         "mbexec": sorted(mbexec.__all__),
+        "mbexec.processes": sorted(mbexec.processes.__all__),
         "mbexec.testing": sorted(testing.__all__),
     }
 

@@ -19,6 +19,7 @@ from mbexec import (
     ExecutorError,
     Expansion,
     FragmentDone,
+    FragmentSets,
     FragmentStarted,
     InputError,
     Level,
@@ -33,6 +34,8 @@ from mbexec import (
     TaskResult,
     hookimpl,
 )
+from mbexec.core.potential import ModelPotential
+from mbexec.testing.waiting import until
 from tests.systems import WATER_TRIMER, argon, job
 
 EVERYTHING = ["nocp", "cp", "vmfc"]
@@ -335,26 +338,12 @@ def test_a_plan_without_tasks(tables, install):
 # Reporters
 
 
-@pytest.fixture
-def events(install):
-    """Everything that a reporter named "listener" hears."""
-    heard = []
-
-    class Listener:
-        @hookimpl
-        def report_metrics(self, event):
-            heard.append(event)
-
-    install("strange-reporter", {"listener": Listener})
-    return heard
-
-
 def test_a_reporter_hears_everything(tables, events):
     """The run, its levels and its fragments, in order."""
     found = mbexec.run(tables, reporters=["listener"], schedule="nbody")
-    assert [type(event) for event in events] == [
+    assert [type(event) for event in events if not isinstance(event, FragmentStarted)] == [
         RunStarted,
-        *[FragmentStarted, LevelStarted, FragmentDone, *[FragmentStarted, FragmentDone] * 2, LevelDone] * 2,
+        *[LevelStarted, *[FragmentDone] * 3, LevelDone] * 2,
         RunDone,
     ]
     started, done = events[0], events[-1]
@@ -362,12 +351,45 @@ def test_a_reporter_hears_everything(tables, events):
     assert started.levels == ((1, 3), (2, 3))
     assert [event.nbody for event in events if isinstance(event, LevelStarted)] == [1, 2]
     assert [event.task for event in events if isinstance(event, FragmentDone)] == list(found.plan)
-    assert [event.task for event in events if isinstance(event, FragmentStarted)] == list(found.plan)
     assert [event.level for event in events if isinstance(event, LevelDone)] == list(done.report.levels)
     assert (started.plan, started.config) == (found.plan, found.config)
     assert started.costs.shape == (6,)
     assert not started.costs.flags.writeable
     assert (done.report, done.result) == (found.report, found.result)
+
+
+def test_a_reporter_hears_of_fragments_that_take_their_time(tables, events, monkeypatch):
+    """That they have begun, while they run; each of them once, and none after its end."""
+    compute = ModelPotential.compute
+
+    def patient(self, request, config):
+        name = request.molecule.name
+        assert until(lambda: any(is_about(event, name) for event in list(events)), 10)
+        return compute(self, request, config)
+
+    def is_about(event, name):
+        zero_based = f"({[i - 1 for i in event.task.frag]}," if isinstance(event, FragmentStarted) else "nothing"
+        return zero_based in name
+
+    monkeypatch.setattr(ModelPotential, "compute", patient)
+    before = time.time()
+    found = mbexec.run(tables, reporters=["listener"])
+    started = [event for event in events if isinstance(event, FragmentStarted)]
+    assert sorted(event.task.index for event in started) == list(range(len(found.plan)))
+    assert all(before <= event.time <= time.time() for event in started)
+    for event in started:
+        (done,) = [other for other in events if isinstance(other, FragmentDone) and other.task == event.task]
+        assert events.index(event) < events.index(done)
+
+
+def test_a_reporter_does_not_hear_of_what_has_ended(tables, events):
+    """Fragments that took no time are not said to run."""
+    mbexec.run(tables, reporters=["listener"])
+    last = {}
+    for event in events:
+        if isinstance(event, (FragmentStarted, FragmentDone)):
+            last[event.task.index] = type(event)
+    assert set(last.values()) == {FragmentDone}
 
 
 def test_levels_overlap_where_nothing_waits(tables, events):
@@ -391,7 +413,7 @@ def test_a_reporter_that_raises_is_left_out(tables, install, events):
         found = mbexec.run(tables, reporters=["broken", "listener", "structlog"])
     assert found.result.success
     assert len(heard) == 1
-    assert len(events) == 1 + 2 * 6 + 2 * 2 + 1
+    assert len(events) == 1 + 6 + 2 * 2 + 1
     assert [log for log in logs if log["event"] == "reporter_left_out"] == [
         {"event": "reporter_left_out", "log_level": "warning", "reporter": "broken", "error": "OSError('no paper')"}
     ]
@@ -794,17 +816,25 @@ def level_of(plan, order, stop=None):
 
 
 def test_a_level_makes_tasks_when_asked(plan, monkeypatch):
-    """Not before."""
+    """Not before, and a few hundred at a time."""
     made = []
-    make = Plan.__getitem__
-    monkeypatch.setattr(Plan, "__getitem__", lambda plan, index: made.append(index) or make(plan, index))
-    level = level_of(plan, [4, 2, 0])
-    assert len(level) == 3
+    make = FragmentSets.at
+    monkeypatch.setattr(FragmentSets, "at", lambda sets, indices: made.extend(indices) or make(sets, indices))
+    order = [4, 2, 0] * 1000
+    level = level_of(plan, order)
+    assert len(level) == 3000
     assert made == []
     assert next(level).index == 4
-    assert made == [4]
-    assert [task.index for task in level] == [2, 0]
+    assert 1 <= len(made) < 600
+    assert [task.index for task in level] == order[1:]
     assert list(level) == []
+
+
+def test_a_plan_makes_many_tasks_as_it_makes_one(plan):
+    """In the order that is asked for."""
+    order = [5, 0, 3, 3]
+    assert list(plan.tasks(np.array(order))) == [plan[index] for index in order]
+    assert list(plan) == [plan[index] for index in range(len(plan))]
 
 
 def test_a_level_ends_early_when_the_run_is_stopped(plan):

@@ -10,7 +10,7 @@ import mbexec
 from mbexec.graph import BaseNode, End, ParallelExecutor, RunContext
 from tests.systems import argon, job
 
-EXECUTORS = ["serial", "threads", "asyncio", "loky"]
+EXECUTORS = ["serial", "threads", "asyncio", "loky", "dask", "parsl"]
 QUITTER = """
     import sys
 

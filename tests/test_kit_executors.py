@@ -19,7 +19,7 @@ import pytest
 import mbexec
 from mbexec import hookimpl, hookspecs, testing
 from mbexec.core.manager import find_plugin
-from mbexec.testing import EXECUTOR_RULES, __main__, check_executor, executors, processes
+from mbexec.testing import EXECUTOR_RULES, __main__, check_executor, executors, processes, stopping
 from mbexec.testing.rules import rule
 from mbexec.testing.trial import Trial
 from tests import executors as tried
@@ -125,7 +125,7 @@ RULES = {rule.__name__: rule for rule in EXECUTOR_RULES}
 def _short_waits(monkeypatch):
     """Rules that wait whoever they try wait for less long than with strangers."""
     monkeypatch.setattr(processes, "_TIMEOUT", 1.5)
-    monkeypatch.setattr(executors, "_SETTLED", 0.5)
+    monkeypatch.setattr(stopping, "_SETTLED", 0.5)
 
 
 @pytest.fixture
@@ -285,6 +285,23 @@ def test_an_import_that_no_distribution_requires_is_found(install, tmp_path):
         RULES["imports_are_declared"](mine)
     metadata.write_text(own + "Requires-Dist: mbexec-loky>=0.1\n")
     RULES["imports_are_declared"](mine)
+
+
+def test_what_a_required_distribution_imports_is_its_own_affair(install):
+    """Many import something if it is there, and what that needs; who requires them can't require that."""
+    for name, source in [("able", "import chosen"), ("chosen", "import loky")]:
+        site = install(name, {}, source=source)
+        (site / f"{name}-1.0.dist-info" / "top_level.txt").write_text(f"{name}\n")
+    source = "import able\nfrom mbexec.plugins.serial import Serial\n\n\nclass Mine(Serial):\n    pass\n"
+    site = install("mine-executor", {"mine": "Mine"}, source=source)
+    metadata = site / "mine_executor-1.0.dist-info" / "METADATA"
+    own = metadata.read_text() + "Requires-Dist: mbexec\n"
+    metadata.write_text(own + "Requires-Dist: able\n")
+    mine = find_plugin("mine", "executor")
+    RULES["imports_are_declared"](mine)
+    metadata.write_text(own + "Requires-Dist: chosen\n")
+    with pytest.raises(AssertionError, match=r"^The executor imported able\."):
+        RULES["imports_are_declared"](mine)
 
 
 def test_imports_of_a_class_of_no_distribution_are_not_judged():

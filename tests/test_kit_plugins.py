@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import cycle
 from typing import ClassVar
 
 import attrs
@@ -29,12 +30,13 @@ from mbexec.testing import (
     check_store,
 )
 from tests.systems import argon, job
+from tests.test_screening import screened
 
 RULES = {rule.__name__: rule for rule in (*PLANNER_RULES, *REPORTER_RULES, *STORE_RULES)}
 CONTRACT = {
     role: " ".join(" ".join(getattr(hookspecs, hook).__doc__ for hook in hooks).split())
     for role, hooks in {
-        "planner": ("build_tasks", "merge_results"),
+        "planner": ("build_tasks", "choose_tasks", "merge_results"),
         "reporter": ("report_metrics",),
         "store": ("recall_results", "keep_result"),
     }.items()
@@ -137,15 +139,40 @@ class Pessimistic(Merging):
         return list(results)[1:]
 
 
+class Hesitant(ManyBody):
+    """Leaves pairs open, and chooses as it is told; it adds nothing up without them."""
+
+    answer = staticmethod(lambda plan: plan.undecided)
+
+    @hookimpl
+    def build_tasks(self, spec, config):
+        plan = super().build_tasks(spec, config)
+        return attrs.evolve(plan, undecided=plan.expansion.nbody == 2)
+
+    @hookimpl
+    def choose_tasks(self, plan, energies):
+        return self.answer(plan)
+
+
+def hesitant(answer):
+    return type("Hesitant", (Hesitant,), {"answer": staticmethod(answer)})
+
+
+coin = cycle([0, 1])
+
+
+INPUTS = {
+    "default": None,
+    "gradient": job(argon(3), bsse=["cp", "nocp", "vmfc"], driver="gradient"),
+    "screened": screened({"3": 4e-7}, nfr=5, bsse=["nocp", "cp"], driver="gradient"),
+}
+
+
 @pytest.mark.parametrize("rule", PLANNER_RULES)
-@pytest.mark.parametrize(
-    "spec",
-    [None, job(argon(3), bsse=["cp", "nocp", "vmfc"], driver="gradient")],
-    ids=["default", "gradient"],
-)
-def test_manybody_keeps_every_rule(rule, spec):
-    """For the kit's own input and for another."""
-    rule(ManyBody, spec=spec)
+@pytest.mark.parametrize("name", INPUTS)
+def test_manybody_keeps_every_rule(rule, name):
+    """For the kit's own input and for others."""
+    rule(ManyBody, spec=INPUTS[name])
 
 
 @pytest.mark.parametrize(
@@ -174,6 +201,22 @@ def test_manybody_keeps_every_rule(rule, spec):
         ),
         ("tasks_are_planned_once", remade(lambda e: taken(e, np.arange(len(e)) // 2 * 2)), r"planned \[.*\] 2 times"),
         ("the_same_input_gives_the_same_plan", Moody, r"at place 0 once, and \[.* another time"),
+        (
+            "the_same_energies_give_the_same_choice",
+            hesitant(lambda plan: plan.undecided & (np.arange(len(plan)) % 2 == next(coin))),
+            r"left out \[.*\] one time, and not another",
+        ),
+        (
+            "the_same_energies_give_the_same_choice",
+            hesitant(lambda plan: ~plan.undecided),
+            r"left out \[.*\], which its plan decides on",
+        ),
+        (
+            "the_same_energies_give_the_same_choice",
+            hesitant(lambda plan: [5]),
+            r"gave \[5\] as what it leaves out of 10 tasks",
+        ),
+        ("the_order_of_arrival_does_not_matter", Hesitant, "as the result where nothing had failed"),
         ("the_order_of_arrival_does_not_matter", ByArrival, "gave different results for 4 orders of arrival"),
         ("the_order_of_arrival_does_not_matter", Pessimistic, "as the result where nothing had failed"),
         ("results_are_let_go", Hoarding, "held on to 10 of 10 results while more came"),
@@ -220,7 +263,8 @@ class Scribbling(Telling):
     @hookimpl
     def report_metrics(self, event):
         if isinstance(event, FragmentDone) and "gradient" in event.result.values:
-            event.result.values["gradient"] *= 1000
+            gradient = event.result.values["gradient"]
+            gradient *= 1000
 
 
 class Completist(Telling):

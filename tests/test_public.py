@@ -1,6 +1,7 @@
 """What is public: the names, their documentation, and what of it travels between processes."""
 
 import ast
+import copy
 import copyreg
 import importlib
 import inspect
@@ -118,13 +119,17 @@ def test_data_classes_document_their_attributes():
 
 def test_functions_document_their_parameters():
     """Each parameter of a public function of the package stands in its docstring, or in that of the one it is like."""
-    for function in (mbexec.run, mbexec.expand, mbexec.exact_dot, mbexec.run_chunk):
+    for function in (mbexec.run, mbexec.expand, mbexec.exact_dot, mbexec.run_chunk, mbexec.worker_versions):
         doc = inspect.getdoc(function)
         assert [name for name in inspect.signature(function).parameters if name not in doc] == []
 
 
 @pytest.mark.parametrize(
-    "hook", ["build_tasks", "submit_level", "merge_results", "report_metrics", "recall_results", "keep_result"]
+    "hook",
+    [
+        *("build_tasks", "choose_tasks", "submit_level", "merge_results"),
+        *("report_metrics", "recall_results", "keep_result"),
+    ],
 )
 def test_hooks_document_their_arguments(hook):
     """Each argument stands in the docstring, under Parameters."""
@@ -133,11 +138,11 @@ def test_hooks_document_their_arguments(hook):
     assert [name for name in inspect.signature(specification).parameters if f"{name}\n    " not in parameters] == []
 
 
-def test_there_are_six_hooks():
-    """The four of a run and the two of a store."""
+def test_there_are_seven_hooks():
+    """The five of a run and the two of a store."""
     hooks = {name for name, value in vars(hookspecs).items() if hasattr(value, "mbexec_spec")}
     assert hooks == set(hookspecs.__all__) - {"hookimpl", "hookspec"}
-    assert len(hooks) == 6
+    assert len(hooks) == 7
 
 
 # What travels
@@ -194,6 +199,15 @@ def test_results_pickle():
     assert again.values["gradient"].tobytes() == gradient.tobytes()
     failed = TaskResult(3, error=TaskError("random_error", "a cosmic ray"))
     assert travelled(failed).error == failed.error
+
+
+def test_values_of_a_result_can_not_be_replaced():
+    """The store, reporters and the merger get the same one."""
+    result = TaskResult(0, {"energy": 1.0})
+    for one in (result, travelled(result), copy.deepcopy(result), result.noted("a note")):
+        with pytest.raises(TypeError):
+            one.values["energy"] = 2.0
+        assert one.values == {"energy": 1.0}
 
 
 def test_contexts_pickle():

@@ -34,7 +34,7 @@ WORDS = re.compile(
     r"Store \S*job\.store: \d+ results?|\d+ fragment calculations on \w+, workers: \d|"
     r"\d+ of \d+ fragment calculations done( \(\d+% of the time\))?(, \d+ reused)?"
     r"(; about [\w ]+ left)?(; running: .*)?|"
-    r"Stopping \(SIGTERM\): nothing new .*|"
+    r"Stopping \(SIGTERM\): (nothing new|no calculation has begun, and none) is started[.,] .*|"
     r"Interrupted: \d+ of \d+ fragment calculations are done\. The same command goes on from there\."
 )
 
@@ -271,7 +271,7 @@ def test_kill_9_while_results_are_recalled(job, executor, places):
         assert len(kept) == 20
         begun = job.begun()
     code, _, errors = job.call("run", "-e", executor)
-    assert (code, errors.splitlines()[0]) == (0, f"Store {job.store}: 20 results")
+    assert (code, errors.splitlines()[0]) == (0, f"Store {job.store.name}: 20 results")
     assert not job.counts(since=begun).keys() & kept
     assert len(job.counts()) == len(job.kept()) == 36
 

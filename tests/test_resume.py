@@ -8,9 +8,9 @@ from itertools import combinations
 
 import pytest
 
+from tests.commands import BAD_INPUT, DONE, FAILED
 from tests.restarts import COUNTED, Job, install_all
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 NFR = 5
 LADDER = COUNTED + "\nladder = [{damping = 0.5}]"
 
@@ -24,7 +24,7 @@ def run(job, *words, **mood):
     """Run the job; exit code, and how often each fragment was begun, by its fragments and its basis."""
     before = job.begun()
     code, _, errors = job.call("run", *words, **mood)
-    assert re.match(r"Store \S*/job\.store: \d+ results?(, \d+ of them failures)?\n", errors)
+    assert re.match(r"Store (\S*/)?job\.store: \d+ results?(, \d+ of them failures)?\n", errors)
     return code, job.counts(since=before)
 
 

@@ -18,7 +18,7 @@ from mbexec import FragmentDone, FragmentHeld, InputError, hookimpl
 from mbexec.core import program
 from tests.systems import PYSCF, WATER_TRIMER, argon, job
 
-EXECUTORS = ["serial", "threads", "asyncio", "loky"]
+EXECUTORS = ["serial", "threads", "asyncio", "loky", "dask", "parsl"]
 TOY = {"program": "toy-potential", "method": "lj-atm"}
 
 
@@ -250,7 +250,8 @@ def test_on_error_stop(executor):
     given = job(argon(7), max_nbody=3, program={**TOY, "keywords": {"fail": "input_error"}})
     found = mbexec.run(given, executor=executor, workers=2, on_error="stop")
     assert not found.result.success
-    assert 1 <= found.report.failed <= 2 * 2 * 2 < len(found.plan)
+    most = 4 * 8 if executor in ("dask", "parsl") else 2 * 2 * 2  # messages on their way, of short tasks, are finished
+    assert 1 <= found.report.failed <= most < len(found.plan)
 
 
 def test_on_error_continue():

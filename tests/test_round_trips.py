@@ -92,6 +92,21 @@ def clusters():
     )
 
 
+def symmetries():
+    """Two atoms a task, the last of which stand for none of their own."""
+    return st.integers(1, 4).flatmap(
+        lambda m: st.builds(
+            mbexec.Symmetry,
+            numbers,
+            st.just(np.array([0] * (m + 1), dtype=np.int64)),
+            arrays(np.float64, (m, 3, 3), elements=numbers),
+            arrays(np.int32, 2 * m, elements=st.integers(0, 1)),
+            st.just(2 * np.arange(m + 1)),
+            arrays(np.float64, m, elements=numbers),
+        )
+    )
+
+
 @pytest.fixture(scope="module")
 def spec():
     return mbexec.plan(job(argon(4))).spec
@@ -175,11 +190,14 @@ DATA = {
         configs,
         arrays(np.float64, 3, elements=numbers),
         text,
+        st.dictionaries(text, text),
     ),
+    "Symmetry": symmetries(),
     "Task": tasks,
     "TaskError": failures,
     "TaskResult": results,
     "TaskSettings": task_settings,
+    "TasksLeftOut": st.builds(mbexec.TasksLeftOut, arrays(np.int64, 3), st.lists(st.tuples(counts, counts)).map(tuple)),
 }
 
 

@@ -40,13 +40,13 @@ def test_refused_where_fragments_share_a_process(unsafe, executor):
         mbexec.run(unsafe("fragile"), executor=executor, workers=2)
     assert str(caught.value) == (
         f"The program 'fragile' is not safe in threads, but the executor '{executor}' runs 2 fragments at once in one "
-        "process. Set run.workers = 1, or run.executor to one with processes: 'loky'."
+        "process. Set run.workers = 1, or run.executor to one with processes: 'dask', 'loky', 'parsl'."
     )
 
 
 def test_without_an_executor_that_has_processes(unsafe, monkeypatch):
     """The message says how to get one."""
-    others = [plugin for plugin in safety.installed_plugins() if plugin.name != "loky"]
+    others = [plugin for plugin in safety.installed_plugins() if plugin.name not in ("dask", "loky", "parsl")]
     monkeypatch.setattr(safety, "installed_plugins", lambda: others)
     with pytest.raises(ConfigError, match=r"none is installed, try pip install mbexec-loky\.$"):
         mbexec.run(unsafe("fragile"), executor="threads", workers=2)
@@ -55,7 +55,7 @@ def test_without_an_executor_that_has_processes(unsafe, monkeypatch):
 def test_executors_that_cannot_be_imported_are_not_named(unsafe, install):
     """A broken plugin is no way out, and does not hide those that are."""
     install("broken", {"broken": "Missing"}, source="import nothing_of_that_name")
-    with pytest.raises(ConfigError, match=r"processes: 'loky'\.$"):
+    with pytest.raises(ConfigError, match=r"processes: 'dask', 'loky', 'parsl'\.$"):
         mbexec.run(unsafe("fragile"), executor="threads", workers=2)
 
 

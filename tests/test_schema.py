@@ -666,13 +666,13 @@ BOTH = {"file": "cluster.xyz"}
         pytest.param(
             {"mbe": {"levels": {1: "high"}}, "program": {"high": LJ, "other": LJ}},
             "[program.other] is used by no level; name it in mbe.levels, "
-            "or put its keys into [program] if there is one model chemistry.",
+            "put its keys into [program] if there is one model chemistry, or take it out.",
             id="a label without its level",
         ),
         pytest.param(
             {"program": {"high": LJ}},
             "[program.high] is used by no level; name it in mbe.levels, "
-            "or put its keys into [program] if there is one model chemistry.",
+            "put its keys into [program] if there is one model chemistry, or take it out.",
             id="a label without levels",
         ),
         pytest.param(
@@ -762,6 +762,12 @@ def test_an_input_of_a_wrong_type(given):
         ("job.toml", b"\xff", ConfigError, "can't be read: it is no text in UTF-8 (byte 0)."),
         ("job.yaml", b"\xff", ConfigError, "can't be read: it is no text in UTF-8 (byte 0)."),
         ("job.json", b"[1]", InputError, f"a list is no input; {KINDS}"),
+        (
+            "job.json",
+            b'{"symbols": ["Ar"], "geometry": [0, 0, 0]}',
+            InputError,
+            "a QCSchema Molecule is no input, for ",
+        ),
         ("job.yaml", b"", InputError, f"a NoneType is no input; {KINDS}"),
         ("job.yaml", b"[run]", InputError, f"a list is no input; {KINDS}"),
     ],
@@ -1121,4 +1127,6 @@ def test_another_schema(tables):
     atomic = AtomicInput(molecule=spec.molecule, specification=spec.specification.specification["(auto)"])
     assert refused(atomic) == "The input is of type AtomicInput; a QCSchema ManyBodyInput is needed."
     assert refused(spec.molecule) == "The input is of type Molecule; a QCSchema ManyBodyInput is needed."
-    assert refused(spec.molecule.model_dump()).startswith(f"{NOT}schema_name: ")
+    assert refused(spec.molecule.model_dump()).startswith(
+        "the input: a QCSchema Molecule is no input, for it does not say"
+    )

@@ -104,7 +104,8 @@ def test_one_process_has_one_number_of_threads(executor):
         mbexec.run({**job(argon(3)), "task": {"ncores": 1, "2": {"ncores": 2}}}, executor=executor)
     assert str(caught.value) == (
         f"task.2.ncores = 2, but task.ncores = 1, and the executor {executor!r} runs all fragments in one process, "
-        "with one number of threads. Use one number, or set run.executor to one with processes: 'loky'."
+        "with one number of threads. Use one number, or set run.executor to one with processes: "
+        "'dask', 'loky', 'parsl'."
     )
 
 
@@ -112,6 +113,32 @@ def test_the_same_number_again_is_no_difference(seen):
     """Said twice, meant once."""
     tables = job(argon(3), program={"program": "curious", "method": "lj"})
     assert mbexec.run({**tables, "task": {"ncores": 1, "2": {"ncores": 1}}}, executor="threads").result.success
+
+
+class Far:
+    """Runs fragments on other machines, or says so."""
+
+    isolates_processes = elsewhere = True
+
+    @mbexec.hookimpl
+    def submit_level(self, level, work):
+        yield from map(work, level)
+
+
+@pytest.mark.usefixtures("_four_cores")
+def test_this_machine_says_nothing_of_others(install):
+    """Cores are not compared with those here; memory that is a share of this machine's is no setting to rely on."""
+    install("mbexec-far", {"far": Far})
+    tables = job(argon(3), run={"executor": "far", "workers": 1000})
+    with pytest.warns(UserWarning, match="task.memory is not set") as caught:
+        mbexec.run({**tables, "task": {"ncores": 8}})
+    (warning,) = [str(each.message) for each in caught]
+    assert warning.startswith("task.memory is not set, and 0.0")
+    assert warning.endswith(
+        "GiB is this machine's memory divided by run.workers = 1000, but the executor 'far' runs fragments on other "
+        "machines. Set task.memory."
+    )
+    assert mbexec.run({**tables, "task": {"ncores": 8, "memory": 2}}).result.success
 
 
 @pytest.fixture

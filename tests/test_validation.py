@@ -17,6 +17,7 @@ import mbexec
 from mbexec import ConfigError, LevelReport, PluginNotFoundError, ProgramError, RunReport, TaskError, hookimpl
 from mbexec.core.convergence import warn_of_convergence
 from mbexec.core.potential import ModelPotential
+from mbexec.reports.svg import check_library
 from mbexec.validation import (
     Executor,
     Outcome,
@@ -33,9 +34,9 @@ from mbexec.validation import (
     validate,
 )
 from mbexec.validation.agreement import difference_between
+from tests.commands import BAD_INPUT, COMMAND, DONE, FAILED, mbexec_
 from tests.executors import Serial
 from tests.systems import WATER_TRIMER
-from tests.test_cli import BAD_INPUT, COMMAND, DONE, FAILED, mbexec_
 
 SMALL = argon_cluster(4)
 DIMER = "O 0 0 0\nH 0 0.76 -0.47\nH 0 -0.76 -0.47\n--\nO 0 0.1 2.9\nH 0 0.7 3.4\nH 0 -0.7 3.5"
@@ -497,7 +498,6 @@ def test_what_cannot_be_is_told(made):
     assert [note for note in notes if "disturbed" in note] == [told]
 
 
-@pytest.mark.current
 def test_plots_have_a_mark_for_each_run(made):
     """Speeds and costs as in the table; nothing where nothing ran."""
     (speed,), (cost,) = plots.speed_figure(made).axes, plots.cost_figure(made).axes
@@ -514,7 +514,6 @@ def test_plots_have_a_mark_for_each_run(made):
     assert cost.get_xscale() == "log"
 
 
-@pytest.mark.current
 def test_the_page(made, tmp_path):
     """Verdict, what is wrong, every table; plots beside it, the same each time."""
     written = page.files(made, tmp_path / "found.md")
@@ -532,7 +531,6 @@ def test_the_page(made, tmp_path):
     assert list(page.files(made, tmp_path / "found.md").values())[1:] == drawn
 
 
-@pytest.mark.current
 def test_a_page_with_any_name_has_its_plots(made, tmp_path):
     """Blanks, brackets and letters with accents would end the link, or the image."""
     page_, *plots_ = page.files(made, tmp_path / "my (pägé) <1>.md").items()
@@ -576,7 +574,6 @@ def test_the_command_says_what_is_wrong(small, install):
     assert "differs" in done.stdout
 
 
-@pytest.mark.current
 def test_the_command_writes_the_page(small, tmp_path):
     """And its plots beside it, nothing else."""
     assert mbexec_("validate", "-e", "threads", "-o", tmp_path / "found.md").exit_code == DONE
@@ -584,7 +581,6 @@ def test_the_command_writes_the_page(small, tmp_path):
     assert "Everything agrees" in (tmp_path / "found.md").read_text()
 
 
-@pytest.mark.current
 def test_the_page_is_written_of_what_is_wrong_too(small, install, tmp_path):
     """It says so."""
     install("wrong", {"wrong": OneBit})
@@ -596,7 +592,7 @@ def test_the_command_needs_a_library_for_plots(small, tmp_path, monkeypatch):
     """A sentence with the command that installs it, before anything runs."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ConfigError, match=r"Install it with: pip install 'mbexec\[plot\]'; or leave out --output\.$"):
-        plots.check_library()
+        check_library("The page", "leave out --output")
     done = mbexec_("validate", "-e", "threads", "-o", tmp_path / "found.md")
     assert done.exit_code == BAD_INPUT
     assert done.stderr.startswith("Error: The page has plots, and what draws them can't be imported (")
@@ -659,7 +655,6 @@ def test_the_command_can_be_interrupted(install):
 
 
 @pytest.mark.qc
-@pytest.mark.current
 def test_the_standard_systems(tmp_path):
     """Every program on threads and loky: the same bits as serial, and everything as it is known to be."""
     done = mbexec_("validate", "-e", "threads", "-e", "loky", "-o", tmp_path / "found.md")

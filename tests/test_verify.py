@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from mbexec.cli import main
+from tests.commands import BAD_INPUT, DONE, FAILED
 from tests.restarts import COUNTED, Job, install_all
 from tests.stores import asked
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 SIZE = 14
 
 

@@ -123,7 +123,7 @@ def full(tmp_path_factory, wheels):
     return environment
 
 
-MODULES = ["mbexec", "mbexec_loky", "mbexec_psi4", "mbexec_pyscf", "mbexec_tblite"]
+MODULES = ["mbexec", "mbexec_dask", "mbexec_loky", "mbexec_parsl", "mbexec_psi4", "mbexec_pyscf", "mbexec_tblite"]
 # What could go wrong in a wheel: an entry point, a file, a dependency that is not declared.
 CHOSEN = [
     "tests/test_cli.py",
@@ -145,7 +145,7 @@ def test_everything_comes_from_the_wheels(full):
     assert [path for path in found if not path.is_relative_to(full.bin.parent)] == []
 
 
-@pytest.mark.parametrize("executor", ["serial", "threads", "asyncio", "loky"])
+@pytest.mark.parametrize("executor", ["serial", "threads", "asyncio", "loky", "dask", "parsl"])
 def test_an_executor_from_its_wheel_keeps_every_rule(full, executor):
     """The kit finds it by name, and says how each rule went."""
     said = full.run("python", "-m", "mbexec.testing", executor).splitlines()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,9 +33,10 @@ def test_face(psi4):
     assert pickle.loads(pickle.dumps(program)) == program
 
 
-def test_provenance_and_output(fragment, compute, config, capfd):
+def test_provenance_and_output(fragment, compute, config, capfd, tmp_path, monkeypatch):
     """A result tells program, version, resources and psi4's output; nothing reaches the screen or the directory."""
-    before = sorted(Path.cwd().iterdir())
+    (empty := tmp_path / "empty").mkdir()
+    monkeypatch.chdir(empty)
     result = compute(fragment(), protocols={"native_files": "input"})
     provenance = result.provenance
     assert (provenance.creator, provenance.version) == ("Psi4", Psi4Harness().get_version())
@@ -45,7 +45,7 @@ def test_provenance_and_output(fragment, compute, config, capfd):
     assert result.extras["mbexec_psi4_version"] == importlib.metadata.version("mbexec-psi4")
     assert json.loads(result.native_files["input"])["method"] == "hf"
     assert capfd.readouterr() == ("", "")
-    assert sorted(Path.cwd().iterdir()) == before
+    assert not list(empty.iterdir())
 
 
 def test_protocols(fragment, compute):

@@ -31,14 +31,14 @@ def _parsed_once(parse: Callable[P, T]) -> Callable[P, T]:
     kept: dict[object, T] = {}
 
     @functools.wraps(parse)
-    def once(*args: P.args, **kwargs: P.kwargs) -> T:
+    def _once(*args: P.args, **kwargs: P.kwargs) -> T:
         key = (args, *sorted(kwargs.items()))
         with _lock:
             if key not in kept:
                 kept[key] = parse(*args, **kwargs)
             return kept[key]
 
-    return once
+    return _once
 
 
 @_parsed_once

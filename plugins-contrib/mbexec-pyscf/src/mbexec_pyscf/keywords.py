@@ -106,20 +106,20 @@ def _one_of(allowed: Collection[str]) -> Callable[[object], bool]:
 
 
 def _integer(low: int, high: float = math.inf) -> Callable[[object], bool]:
-    def check(value: object) -> bool:
+    def _check(value: object) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
 
-    return check
+    return _check
 
 
 def _number(low: float, *, low_allowed: bool, below: float = math.inf) -> Callable[[object], bool]:
-    def check(value: object) -> bool:
+    def _check(value: object) -> bool:
         if not isinstance(value, Real) or isinstance(value, bool):
             return False
         number = float(value)
         return low < number < below or (low_allowed and number == low)
 
-    return check
+    return _check
 
 
 def _is_atom_grid(value: object) -> bool:

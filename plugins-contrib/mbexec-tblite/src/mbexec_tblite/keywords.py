@@ -39,10 +39,10 @@ class Keywords:
 
 
 def _integer(low: int, high: int) -> Callable[[object], bool]:
-    def check(value: object) -> bool:
+    def _check(value: object) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
 
-    return check
+    return _check
 
 
 def _is_positive(value: object) -> bool:

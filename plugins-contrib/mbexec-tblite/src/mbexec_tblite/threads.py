@@ -41,12 +41,14 @@ class _BlasLimit:
         self._before: list[tuple[Any, int]] = []
 
     def enter(self, ncores: int) -> None:
+        """A calculation begins: the first one sets the number."""
         with self._lock:
             if self._running == 0:
                 self._before = _set("blas", ncores)
             self._running += 1
 
     def leave(self) -> None:
+        """A calculation ends: the last one sets it back."""
         with self._lock:
             self._running -= 1
             if self._running == 0:
