@@ -48,9 +48,11 @@ def _plain(value: Any) -> Any:
 
 
 def _line(told: Mapping[str, Any]) -> bytes:
-    for options in (orjson.OPT_APPEND_NEWLINE, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS):
-        with suppress(TypeError):  # keys that are numbers, which take longer; what no option makes good
-            return orjson.dumps(told, _plain, options)
+    try:
+        return orjson.dumps(told, _plain, orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        with suppress(TypeError):  # keys that are numbers, which take longer
+            return orjson.dumps(told, _plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
     # Whole numbers of more than 64 bits, text that is no Unicode.
     return json.dumps(told, separators=(",", ":"), default=_plain).encode() + b"\n"
 

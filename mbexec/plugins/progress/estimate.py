@@ -103,13 +103,17 @@ class Estimate:
 
     def began(self, time: float) -> None:
         """A fragment began, seconds since the epoch."""
-        self._since = min(self._since, time)
+        if time < self._since:
+            self._since = time
 
     def ran(self, index: int, worker: str, started: float, ended: float) -> None:
         """A task ran, where and from when to when in seconds since the epoch, and is done."""
         kind = self._kind[index]
-        ran, seconds = self._further if worker in self._workers_seen else self._first
-        self._workers_seen.add(worker)
+        if worker in self._workers_seen:
+            ran, seconds = self._further
+        else:
+            ran, seconds = self._first
+            self._workers_seen.add(worker)
         self._done[kind] += 1
         ran[kind] += 1
         seconds[kind] += ended - started

@@ -16,8 +16,7 @@ from mbexec.plugins.progress.words import short
 
 __all__ = ["Count", "Running", "Seen", "State"]
 
-_DONE, _STARTED, _HELD = range(3)
-_MANY = 64  # notes that are counted at the latest: more would fill the cache
+_MANY = 16  # events that are counted together: more would fill the cache
 _REST = 50  # times as long as the last estimate took: no more than a fiftieth of the time goes into estimates
 
 
@@ -76,7 +75,7 @@ class State:
     event: RunStarted
     _counts: dict[int, Count] = field(init=False)
     _estimate: Estimate = field(init=False)
-    _noted: deque[tuple[int, Task, float, float, bool, bool, str]] = field(factory=deque, init=False)
+    _noted: deque[MetricsEvent] = field(factory=deque, init=False)
     _running: dict[int, tuple[Task, float]] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     _outlook: Outlook | None = field(default=None, init=False)
@@ -89,48 +88,44 @@ class State:
         self._estimate = Estimate(self.event.plan, self.event.costs, self.event.workers)
 
     def take(self, event: MetricsEvent) -> None:
-        """Note what a fragment's event says, and no more: counted together, many cost less than one by one."""
-        match event:
-            case FragmentDone(task=task, result=result):
-                failed = result.error is not None
-                self._noted.append((_DONE, task, event.started, event.ended, event.reused, failed, result.worker))
-            case TasksLeftOut():
-                self._leave_out(event)
-            case FragmentStarted():
-                self._noted.append((_STARTED, event.task, event.time, 0.0, False, False, ""))
-            case FragmentHeld():
-                self._noted.append((_HELD, event.task, event.started, event.ended, False, True, ""))
-        if len(self._noted) > _MANY:
+        """Note an event, and no more: counted together, many cost less than one by one."""
+        self._noted.append(event)
+        if len(self._noted) >= _MANY:
             with self._lock:
                 self._count()
 
-    def _leave_out(self, event: TasksLeftOut) -> None:
-        with self._lock:
-            self._undecided = False
-            self._estimate.left_out(event.indices)
-            for nbody, count in event.levels:
-                self._counts[nbody].total -= count
-                self._counts[nbody].left_out = count
-
     def _count(self) -> None:
         while self._noted:
-            what, task, started, ended, reused, failed, worker = self._noted.popleft()
-            if what == _STARTED:
-                self._running.setdefault(task.index, (task, started))  # of several runs of it, the first counts
-                self._estimate.began(started)
-                continue
-            self._running.pop(task.index, None)
-            if what == _HELD:
-                self._estimate.tried(started, ended)
-                continue
-            count = self._counts[task.nbody]
-            if reused:
-                count.reused += 1
-                self._estimate.reused(task.index)
-            else:
-                count.ran += 1
-                count.failed += failed
-                self._estimate.ran(task.index, worker, started, ended)
+            event = self._noted.popleft()
+            if isinstance(event, FragmentDone):
+                self._done(event)
+            elif isinstance(event, FragmentStarted):
+                self._running.setdefault(event.task.index, (event.task, event.time))  # of several runs, the first
+                self._estimate.began(event.time)
+            elif isinstance(event, FragmentHeld):
+                self._running.pop(event.task.index, None)
+                self._estimate.tried(event.started, event.ended)
+            elif isinstance(event, TasksLeftOut):
+                self._leave_out(event)
+
+    def _done(self, event: FragmentDone) -> None:
+        index = event.task.index
+        self._running.pop(index, None)
+        count = self._counts[event.task.nbody]
+        if event.reused:
+            count.reused += 1
+            self._estimate.reused(index)
+        else:
+            count.ran += 1
+            count.failed += event.result.error is not None
+            self._estimate.ran(index, event.result.worker, event.started, event.ended)
+
+    def _leave_out(self, event: TasksLeftOut) -> None:
+        self._undecided = False
+        self._estimate.left_out(event.indices)
+        for nbody, count in event.levels:
+            self._counts[nbody].total -= count
+            self._counts[nbody].left_out = count
 
     def seen(self, most: int, *, exact: bool = False) -> Seen:
         """How it looks, with no more running fragments than that; `exact` to estimate anew, however long it takes."""
