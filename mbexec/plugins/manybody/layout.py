@@ -66,14 +66,21 @@ class Layout:
                 yield places, _alike(self._of(sets[:1], self.counts[sets[:1] - 1]).reshape(1, -1), len(sets))
                 continue
             counts = self.counts[sets - 1]
+            if self._are_alike(counts):
+                yield places, self._of(sets, counts).reshape(len(sets), -1)
+                continue
             widths = counts.sum(axis=1)
             for width in np.unique(widths):
                 same = widths == width
                 yield places[same], self._of(sets[same], counts[same]).reshape(-1, width)
 
+    def _are_alike(self, counts: NDArray[np.intp]) -> bool:
+        """Whether all fragments have as many coordinates as the first of these."""
+        return bool((self.counts == counts.flat[0]).all())
+
     def _of(self, sets: NDArray[np.int64], counts: NDArray[np.intp]) -> NDArray[np.intp]:
         each = counts.ravel()
-        if (self.counts == each[0]).all():
+        if self._are_alike(counts):
             found: NDArray[np.intp] = self.coordinates.reshape(-1, each[0]).take(sets - 1, axis=0)
             return found
         ends = np.cumsum(each)

@@ -6,6 +6,7 @@ import math
 import warnings
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ class Sums:
             else:
                 self.errors[index] = result.error
             numbers += widths[index]
-            last = bool(self._open) and self._counted_down(index)
+            last = self._open and self._counted_down(index)
             if numbers >= most or last:
                 self._keep(indices, values)
                 indices, values, numbers = [], [], 0
@@ -186,7 +187,7 @@ class Sums:
         where = np.array(indices)
         self.done[where] = True
         for name, kept in self.fixed.items():
-            kept[where] = [found[name] for found in values]
+            kept[where] = list(map(itemgetter(name), values))
         if self.clusters is not None:
             self.clusters.update(zip(indices, values, strict=True))
         if self.arrays:
@@ -196,11 +197,12 @@ class Sums:
         """Add arrays to their sums."""
         if "hessian" in self.arrays and not all("gradient" in found for found in values):
             self.arrays.pop("gradient", None)  # the program gives none with a Hessian
+        given = {name: list(map(itemgetter(name), values)) for name in self.arrays}
         for places, coordinates in self._layout.blocks(where) if self.arrays else ():
             for name, total in self.arrays.items():
                 total.add_many(
                     self.plan.expansion.coefficients[where[places]],
-                    stacked([values[place][name] for place in places.tolist()]),
+                    stacked([given[name][place] for place in places.tolist()]),
                     self._layout.places(name, coordinates),
                 )
 
