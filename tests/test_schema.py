@@ -290,6 +290,32 @@ def test_further_columns_of_an_xyz_file_are_not_looked_at(tmp_path):
     assert places.tolist() == [[0, 0, 1]]
 
 
+LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3'
+
+
+@pytest.mark.parametrize("periodic", ["", ' pbc="T T F"', ' pbc="T T T"', ' pbc="F F T"'])
+def test_a_lattice_in_an_xyz_file_is_not_used(tmp_path, periodic):
+    """A warning tells so."""
+    with pytest.warns(UserWarning, match=r"cluster\.xyz, line 2: the lattice is not used\. The atoms are taken as a"):
+        spec = spec_of(from_xyz(tmp_path, XYZ.replace("water and helium", LATTICE + periodic)))
+    assert fragments(spec) == [[0, 1, 2], [3]]
+
+
+@pytest.mark.parametrize("comment", [LATTICE + ' pbc="F F F"', LATTICE + " pbc={False False False}", "the lattice = 5"])
+def test_a_lattice_that_nothing_repeats(tmp_path, comment):
+    """No word of it: there are no images to lack."""
+    assert fragments(spec_of(from_xyz(tmp_path, XYZ.replace("water and helium", comment)))) == [[0, 1, 2], [3]]
+
+
+def test_an_xyz_file_in_other_units(tmp_path):
+    """If every atom is a fragment of its own, hydrogens too, a warning tells what to look at; noble gases are."""
+    with pytest.warns(UserWarning, match=r"No two atoms .* Correct molecule\.units, or give molecule\.fragments"):
+        spec = spec_of(from_xyz(tmp_path, "3\n\nO 0 0 0.222\nH 0 1.431 -0.887\nH 0 -1.431 -0.887\n"))
+    assert fragments(spec) == [[0], [1], [2]]
+    assert fragments(spec_of(from_xyz(tmp_path, "2\n\nAr 0 0 0\nAr 0 0 3.8\n"))) == [[0], [1]]
+    assert fragments(spec_of(from_xyz(tmp_path, "2\n\nH 0 0 0\nHe 0 0 3.8\n", fragments=[[0], [1]]))) == [[0], [1]]
+
+
 def test_xyz_and_parted_geometry_are_the_same_input(tmp_path):
     """To the last bit."""
     parted = "O 0 0 0.117\nH 0 0.757 -0.47\nH 0 -0.757 -0.47\n--\nHe 3 0 0"

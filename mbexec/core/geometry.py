@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = ["Fragment", "check_apart", "check_groups", "fragments_of", "parse_geo
 _NEAREST = 0.1  # a0
 _ACROSS = np.array([0.5973, 0.6327, 0.4928])  # of about unit length; at an angle to all planes of a lattice
 _BOND = 1.2  # of two covalent radii
+_NOT_PERIODIC = re.compile(r"\bpbc\s*=\s*[\"{]?\s*F(alse)?([\s,]+F(alse)?){2}", re.IGNORECASE)
 _NO_RADIUS = 1.8  # a0; of elements without one, as QCElemental has it
 
 
@@ -206,6 +208,12 @@ def read_xyz(path: Path, unit: float) -> tuple[tuple[str, ...], NDArray[np.float
             "correct the number in its first line, and leave one geometry in the file if there are several."
         )
     atoms = [_atom(f"{path}, line {n}", " ".join(lines[n - 1].split()[:4])) for n in range(3, nat + 3)]
+    if re.search(r'\bLattice\s*=\s*["{]', lines[1], re.IGNORECASE) and not _NOT_PERIODIC.search(lines[1]):
+        warnings.warn(
+            f"{path}, line 2: the lattice is not used. The atoms are taken as a cluster without periodic images, and a "
+            'molecule that crosses a face of the cell as two; make it whole first, and write pbc="F F F" to say so.',
+            stacklevel=2,
+        )
     return tuple(symbol for symbol, _ in atoms), unit * np.array([place for _, place in atoms])
 
 
@@ -228,6 +236,12 @@ def fragments_of(
         One a fragment; neutral and lowest if left out.
     """
     groups = _connected(symbols, places) if fragments == "auto" else fragments
+    if fragments == "auto" and len(groups) == len(symbols) > 1 and "H" in symbols:
+        warnings.warn(
+            "No two atoms are close enough to be bonded, so that each, hydrogens too, is a fragment of its own. "
+            "Correct molecule.units, or give molecule.fragments if that is what is meant.",
+            stacklevel=2,
+        )
     check_groups([list(group) for group in groups], len(symbols))
     for name, values in (("charges", charges), ("multiplicities", multiplicities)):
         if values is not None and len(values) != len(groups):
