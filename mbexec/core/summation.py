@@ -88,6 +88,7 @@ class ArraySum:
     shape: tuple[int, ...]
     _limbs: NDArray[np.int64] = field(init=False)
     _deposits: int = field(default=0, init=False)
+    _work: NDArray[np.float64] = field(factory=lambda: np.empty((2, 0)), init=False)
 
     def __attrs_post_init__(self) -> None:
         self._limbs = np.zeros((_LIMBS, self.shape[0], math.prod(self.shape[1:])), dtype=np.int64)
@@ -161,22 +162,31 @@ class ArraySum:
         rows = np.flatnonzero(multiples.any(axis=0)).tolist()
         owners = np.arange(len(x))[:, None]  # whose multiples each value takes
         unit = max(top - bits, _GRID)
-        rest = x * 2.0**-unit
+        rest, whole = self._at_work(x.shape)
+        np.multiply(x, 2.0**-unit, out=rest)
         while True:
-            whole = np.trunc(rest)  # towards zero: what is cut off at the end does not depend on the slices before
+            np.trunc(rest, out=whole)  # towards zero: what is cut off at the end does not depend on the slices before
             for row in rows:
                 self._deposit(row, _scattered(multiples[:, row], owners, whole, places, self._limbs.shape[-1]), unit)
             np.subtract(rest, whole, out=rest)
-            left = np.count_nonzero(rest)
+            left = np.count_nonzero(rest != 0)  # of floats it would take twice as long
             if not left or unit == _GRID:
                 return
             if 4 * left < rest.size:
                 found = np.flatnonzero(rest)
                 owners = np.broadcast_to(owners, rest.shape).ravel()[found]
                 rest, places = rest.ravel()[found], places.ravel()[found]
+                whole = np.empty_like(rest)
             step = min(bits, unit - _GRID)
             unit -= step
             rest *= 2.0**step
+
+    def _at_work(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Two arrays of a shape, the same memory each time: to get it anew takes longer than to add."""
+        size = math.prod(shape)
+        if self._work.shape[1] < size:
+            self._work = np.empty((2, size))
+        return self._work[:, :size].reshape(2, *shape)
 
     def _deposit(self, row: int, sums: NDArray[np.float64], unit: int) -> None:
         """Add whole numbers of 2^unit, below 2^53."""
