@@ -316,6 +316,27 @@ def test_a_file_that_was_closed_stops_no_run(path):
     assert read_record(path).report is not None  # it was opened again
 
 
+def test_a_thread_that_writes_for_long_holds_up_nobody(path, monkeypatch):
+    """What comes meanwhile is noted, and written afterwards."""
+    first, *events = events_of()
+    begun, go_on, write = threading.Event(), threading.Event(), os.write
+
+    def slow_write(file, text):
+        begun.set()
+        assert go_on.wait(30)
+        return write(file, text)
+
+    with Jsonl(path) as reporter:
+        monkeypatch.setattr(os, "write", slow_write)
+        reporter.report_metrics(first)
+        assert begun.wait(10)
+        for event in events * 10:
+            reporter.report_metrics(event)
+        go_on.set()
+    assert len(lines_of(path, "fragment_done")) == 10 * 10
+    assert lines_of(path)[-1]["event"] == "run_done"
+
+
 def test_an_event_that_cant_be_put_in_words_is_left_out(path):
     """The others are written."""
     events = events_of()

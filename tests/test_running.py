@@ -68,6 +68,6 @@ class Moments:
 def test_it_looks_seldom_while_hundreds_end_in_a_second():
     """And often again when they take longer."""
     found = Running(lambda event: None, threading.RLock())
-    found._ended = moments = Moments(found, [60, 600, 400, 10])
+    found._ended = moments = Moments(found, [60, 1200, 400, 10])
     found._watch()
-    assert moments.pauses == [0.1, 1.0, 1.0, 0.1, 0.1]
+    assert moments.pauses == [0.1, 2.0, 2.0, 0.1, 0.1]

@@ -15,7 +15,7 @@ from mbexec.core.types import Task
 __all__ = ["Running"]
 
 _MOMENT = 0.1  # s
-_LONGER = 1.0  # s, while fragments are short: a thread that wakes up holds up one that computes beside it
+_LONGER = 2.0  # s, while fragments are short: a thread that wakes up holds up one that computes beside it
 _SHORT = 500.0  # fragments that end in a second, from which on they are
 
 
@@ -23,7 +23,7 @@ _SHORT = 500.0  # fragments that end in a second, from which on they are
 class Running:
     """Fragments that have begun; a thread tells of those that still run ten times a second: most have ended by then.
 
-    Where hundreds end in a second it looks once a second.
+    Where hundreds end in a second it looks every two seconds.
 
     Attributes
     ----------

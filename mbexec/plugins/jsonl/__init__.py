@@ -24,9 +24,9 @@ __all__ = ["Jsonl", "begins_as_record"]
 _BEGIN = re.compile(rb'\{"event":"\w+","run_id":"\w*')
 _CUT = b'{"event":"run_started","run_id":"'
 _ENOUGH = 128  # bytes to know a record by
-_MANY = 16  # events that are put in words together: each alone would cost twice as much, and more would fill the cache
-_PAUSE = 0.1  # seconds between lines
-_LONGER = 0.5  # the same while many come: a thread that wakes up holds up one that computes beside it
+_MANY = 32  # events that are put in words and written together: fewer would take longer each, and more much memory
+_PAUSE = 0.1  # seconds between lines where they are fewer
+_LONGER = 2.0  # the same while many come: a thread that wakes up holds up one that computes beside it
 _LOAD = 500.0  # lines a second, from which on they are many
 _REST = 1.0  # seconds between attempts to write while that fails
 _PATIENCE = 10.0  # seconds to wait for the last attempt
@@ -55,9 +55,10 @@ def _path(given: Any) -> Path:
 
 @define(eq=False)
 class Jsonl:
-    """Appends lines to a file, some times a second if there are that many; a run is not held up if that fails.
+    """Appends lines to a file, several at a time if there are that many; a run goes on if that fails.
 
-    Events are put in words several at a time, and a thread of its own writes them: it costs a fraction of one by one.
+    What is noted is put in words and written by whoever notes enough of it, and now and then by a thread of its own.
+    To wake that up for all of it would take longer, since it waits for the interpreter's lock; so would to gather more.
 
     Attributes
     ----------
@@ -67,9 +68,9 @@ class Jsonl:
 
     path: Path = field(converter=_path)
     _events: deque[MetricsEvent] = field(factory=deque, init=False)
-    _wording: threading.Lock = field(factory=threading.Lock, init=False)
-    _lines: deque[bytes] = field(factory=deque, init=False)
-    _held: list[bytes] = field(factory=list, init=False)
+    _busy: threading.Lock = field(factory=threading.Lock, init=False)
+    _lines: list[bytes] = field(factory=list, init=False)
+    _written: int = field(default=0, init=False)
     _writer: threading.Thread | None = field(default=None, init=False)
     _leaving: threading.Event = field(factory=threading.Event, init=False)
     _file: int | None = field(default=None, init=False)
@@ -100,33 +101,41 @@ class Jsonl:
         """Note a fragment that is done; all else is put in words at once."""
         self._events.append(event)
         if len(self._events) >= _MANY or not isinstance(event, FragmentDone):
-            self._put_in_words()
+            self._work(_MANY)
         if self._writer is None:
             self._writer = threading.Thread(target=self._run, name="mbexec-jsonl", daemon=True)
             self._writer.start()
 
+    def _work(self, most: int) -> None:
+        """Put in words what was noted, and write it if there are so many lines; left to a thread that is at it."""
+        if not self._busy.acquire(blocking=False):
+            return
+        try:
+            self._put_in_words()
+            if len(self._lines) >= most:
+                self._write()
+        finally:
+            self._busy.release()
+
     def _put_in_words(self) -> None:
-        with self._wording:
-            while self._events:
-                event = self._events.popleft()
-                if isinstance(event, RunStarted):
-                    self._run_id = event.run_id
-                try:
-                    if text := line(event, self._run_id):
-                        self._lines.append(text)
-                except Exception as error:
-                    self._warn(f"{type(error).__name__}: {error}")
+        while self._events:
+            event = self._events.popleft()
+            if isinstance(event, RunStarted):
+                self._run_id = event.run_id
+            try:
+                if text := line(event, self._run_id):
+                    self._lines.append(text)
+            except Exception as error:
+                self._warn(f"{type(error).__name__}: {error}")
 
     def _run(self) -> None:
         """Write what comes until the run is left."""
         leaving, pause = False, _PAUSE
         while not leaving:
+            before = self._written
             leaving = self._leaving.wait(pause)
-            self._put_in_words()
-            pause = _LONGER if len(self._lines) > _LOAD * pause else _PAUSE
-            while self._lines:
-                self._held.append(self._lines.popleft())
-            self._write()
+            self._work(1)
+            pause = _LONGER if self._written - before > _LOAD * pause else _PAUSE
         self._rest = 0.0  # what could not be written then may be now
         self._write()
         if self._file is not None:
@@ -135,7 +144,7 @@ class Jsonl:
 
     def _write(self) -> None:
         """Write what is held, in one piece: others may be writing too."""
-        if not self._held or time.monotonic() < self._rest:
+        if not self._lines or time.monotonic() < self._rest:
             return
         try:
             if self._file is None:
@@ -148,15 +157,16 @@ class Jsonl:
             self._warn(error.strerror or str(error))
 
     def _append(self, file: int) -> None:
-        text = b"".join(self._held)
+        text = b"".join(self._lines)
         count = os.write(file, text)
         if count == len(text):
-            self._held.clear()
+            self._written += len(self._lines)
+            self._lines.clear()
             return
-        while count >= len(self._held[0]):
-            count -= len(self._held.pop(0))
+        while count >= len(self._lines[0]):
+            count -= len(self._lines.pop(0))
         if count:  # a piece of a line is there: whole lines go on below it
-            self._held[0] = b"\n" + self._held[0].lstrip(b"\n")
+            self._lines[0] = b"\n" + self._lines[0].lstrip(b"\n")
         raise OSError("there was no room for a whole line")
 
     def _opened(self) -> int:
@@ -166,7 +176,7 @@ class Jsonl:
             os.close(file)
             raise OSError("by now it is there and is no record of runs")
         if there.st_size and os.pread(file, 1, there.st_size - 1) != b"\n":  # a run was killed as it wrote
-            self._held[0] = b"\n" + self._held[0]
+            self._lines[0] = b"\n" + self._lines[0]
         return file
 
     def _warn(self, why: str) -> None:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = ["line"]
 
 _LIBRARIES = ("numpy", "qcelemental", "qcmanybody")
 _LARGE = re.compile("gradient|hessian")
+_version = lru_cache(version)  # which reads a file
 
 
 def line(event: MetricsEvent, run_id: str) -> bytes:
@@ -83,8 +85,8 @@ def _told(event: MetricsEvent, run_id: str) -> dict[str, Any]:
 def _start(event: RunStarted) -> dict[str, Any]:
     return {
         "time": time.time(),
-        "mbexec": version("mbexec"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+        "mbexec": _version("mbexec"),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
         "programs": dict(event.programs),
         "host": socket.gethostname(),
         "executor": event.executor,

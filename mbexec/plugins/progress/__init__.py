@@ -21,7 +21,7 @@ from mbexec.plugins.progress.words import span
 
 __all__ = ["Progress"]
 
-_REFRESHES = 2.0  # a second
+_REFRESHES = 1.0  # a second
 _NAMED = 3
 
 
@@ -29,7 +29,7 @@ _NAMED = 3
 class Progress:
     """A bar for each nbody on a terminal; elsewhere a line now and then.
 
-    Events are only noted; a thread counts and draws them twice a second, and the lines are written when they
+    Events are only noted; a thread draws what they amount to once a second, and the lines are written when they
     are due. How the time left is estimated stands in :class:`mbexec.plugins.progress.estimate.Estimate`.
 
     Attributes
