@@ -98,7 +98,6 @@ def test_a_result_is_written_to_the_last_bit(path):
             "event": "fragment_done",
             "run_id": line["run_id"],
             "index": task.index,
-            "label": task.label,
             "mc": task.mc,
             "frag": list(task.frag),
             "bas": list(task.bas),

@@ -250,9 +250,9 @@ class Run:
         with self._telling:
             if self.watch is not None:
                 self.watch(event)
-            for name, report in list(self._reporters.items()):
+            for name, report in self._reporters.items():
                 try:
                     report(event=event)
                 except Exception as error:
-                    del self._reporters[name]
+                    self._reporters = {other: its for other, its in self._reporters.items() if other != name}
                     telling.warning("reporter_left_out", reporter=name, error=repr(error))

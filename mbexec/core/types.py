@@ -53,8 +53,8 @@ class Task:
     @property
     def label(self) -> str:
         """The name QCManyBody gives this calculation, such as ``["(auto)", [2], [1, 2, 3]]``."""
-        frag = str(list(self.frag))
-        return f"[{_quoted(self.mc)}, {frag}, {frag if self.bas is self.frag else list(self.bas)}]"  # like json.dumps
+        frag = f"{[*self.frag]}"
+        return f"[{_quoted(self.mc)}, {frag}, {frag if self.bas is self.frag else [*self.bas]}]"  # like json.dumps
 
 
 @frozen

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mbexec.core.engine import make_plan
 from mbexec.core.errors import ConfigError
 from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
-from mbexec.core.types import Plan
+from mbexec.core.types import Plan, Task
 from mbexec.reports.lines import START, Damage, lines_of
 
 if TYPE_CHECKING:
@@ -176,6 +176,10 @@ class Record:
         return planned - len(self.left_out or ())
 
 
+def _label(line: Mapping[str, Any]) -> str:
+    return Task(line["index"], line["mc"], tuple(line["frag"]), tuple(line["bas"])).label
+
+
 def _is_of(line: Mapping[str, Any], plan: Plan) -> bool:
     return bool(line["index"] < len(plan) and plan[line["index"]].label == line["label"])
 
@@ -238,7 +242,7 @@ def read_record(path: str | Path, run_id: str | None = None) -> Record:
             case "fragment_held":  # it will run a second time
                 begun.pop(line["index"], None)
             case "fragment_done":
-                done[line["index"]] = line
+                done[line["index"]] = {**line, "label": _label(line)}
             case "tasks_left_out":
                 left_out = line["indices"]
             case "run_done":

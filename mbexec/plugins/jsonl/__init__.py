@@ -24,10 +24,11 @@ __all__ = ["Jsonl", "begins_as_record"]
 _BEGIN = re.compile(rb'\{"event":"\w+","run_id":"\w*')
 _CUT = b'{"event":"run_started","run_id":"'
 _ENOUGH = 128  # bytes to know a record by
-_MANY = 32  # events that are put in words and written together: fewer would take longer each, and more much memory
+_MANY = 32  # events that are put in words together: fewer would take longer each, and more much memory
+_ROOM = 2**16  # bytes that wait to be written: more is memory not used yet, which takes longer than to write them
 _PAUSE = 0.1  # seconds between lines where they are fewer
 _LONGER = 2.0  # the same while many come: a thread that wakes up holds up one that computes beside it
-_LOAD = 500.0  # lines a second, from which on they are many
+_LOAD = 2e5  # bytes a second, from which on they are many
 _REST = 1.0  # seconds between attempts to write while that fails
 _PATIENCE = 10.0  # seconds to wait for the last attempt
 
@@ -69,7 +70,7 @@ class Jsonl:
     path: Path = field(converter=_path)
     _events: deque[MetricsEvent] = field(factory=deque, init=False)
     _busy: threading.Lock = field(factory=threading.Lock, init=False)
-    _lines: list[bytes] = field(factory=list, init=False)
+    _text: bytearray = field(factory=bytearray, init=False)
     _written: int = field(default=0, init=False)
     _writer: threading.Thread | None = field(default=None, init=False)
     _leaving: threading.Event = field(factory=threading.Event, init=False)
@@ -101,18 +102,18 @@ class Jsonl:
         """Note a fragment that is done; all else is put in words at once."""
         self._events.append(event)
         if len(self._events) >= _MANY or not isinstance(event, FragmentDone):
-            self._work(_MANY)
+            self._work(_ROOM)
         if self._writer is None:
             self._writer = threading.Thread(target=self._run, name="mbexec-jsonl", daemon=True)
             self._writer.start()
 
     def _work(self, most: int) -> None:
-        """Put in words what was noted, and write it if there are so many lines; left to a thread that is at it."""
+        """Put in words what was noted, and write it if it is so long; left to a thread that is at it."""
         if not self._busy.acquire(blocking=False):
             return
         try:
             self._put_in_words()
-            if len(self._lines) >= most:
+            if len(self._text) >= most:
                 self._write()
         finally:
             self._busy.release()
@@ -123,8 +124,7 @@ class Jsonl:
             if isinstance(event, RunStarted):
                 self._run_id = event.run_id
             try:
-                if text := line(event, self._run_id):
-                    self._lines.append(text)
+                self._text += line(event, self._run_id)
             except Exception as error:
                 self._warn(f"{type(error).__name__}: {error}")
 
@@ -144,7 +144,7 @@ class Jsonl:
 
     def _write(self) -> None:
         """Write what is held, in one piece: others may be writing too."""
-        if not self._lines or time.monotonic() < self._rest:
+        if not self._text or time.monotonic() < self._rest:
             return
         try:
             if self._file is None:
@@ -157,17 +157,15 @@ class Jsonl:
             self._warn(error.strerror or str(error))
 
     def _append(self, file: int) -> None:
-        text = b"".join(self._lines)
-        count = os.write(file, text)
-        if count == len(text):
-            self._written += len(self._lines)
-            self._lines.clear()
-            return
-        while count >= len(self._lines[0]):
-            count -= len(self._lines.pop(0))
-        if count:  # a piece of a line is there: whole lines go on below it
-            self._lines[0] = b"\n" + self._lines[0].lstrip(b"\n")
-        raise OSError("there was no room for a whole line")
+        count = os.write(file, self._text)
+        self._written += count
+        whole = self._text.rfind(b"\n", 0, count) + 1
+        complete = count == len(self._text)
+        del self._text[:whole]
+        if count > whole:  # a piece of a line is there: whole lines go on below it
+            self._text[:0] = b"\n"
+        if not complete:
+            raise OSError("there was no room for a whole line")
 
     def _opened(self) -> int:
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
@@ -176,7 +174,7 @@ class Jsonl:
             os.close(file)
             raise OSError("by now it is there and is no record of runs")
         if there.st_size and os.pread(file, 1, there.st_size - 1) != b"\n":  # a run was killed as it wrote
-            self._lines[0] = b"\n" + self._lines[0]
+            self._text[:0] = b"\n"
         return file
 
     def _warn(self, why: str) -> None:

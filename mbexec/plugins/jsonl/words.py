@@ -123,12 +123,12 @@ def _first_run(event: FragmentHeld) -> dict[str, Any]:
 
 
 def _done(event: FragmentDone, run_id: str) -> dict[str, Any]:
+    """There are many of these: what follows from the rest, as the label does, would take time and room."""
     task, result = event.task, event.result
     return {
         "event": "fragment_done",
         "run_id": run_id,
         "index": task.index,
-        "label": task.label,
         "mc": task.mc,
         "frag": task.frag,
         "bas": task.bas,
