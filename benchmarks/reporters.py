@@ -150,7 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fewer; exit with 1 if a ratio is out of bounds")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--executors", default="serial,loky")
+    parser.add_argument("--executors", default="serial,threads,loky")
     given = parser.parse_args()
     spec, _ = read_job(job(SMALL if given.check else LARGE), {})
     count, good = len(mbexec.plan(spec)), True
