@@ -290,6 +290,18 @@ def test_further_columns_of_an_xyz_file_are_not_looked_at(tmp_path):
     assert places.tolist() == [[0, 0, 1]]
 
 
+@pytest.mark.parametrize(
+    "columns", ["species:S:1:momenta:R:3:pos:R:3", "pos:R:3:species:S:1", "id:I:1:species:S:1:pos:R:3"]
+)
+def test_positions_in_other_columns_of_an_xyz_file(tmp_path, columns):
+    """Refused: what stands in their place would be taken for them."""
+    text = XYZ.replace("water and helium", f"Properties={columns}")
+    assert refused(from_xyz(tmp_path, text)) == (
+        f"{tmp_path / 'cluster.xyz'}, line 2: Properties = {columns} puts other columns before the positions; "
+        "the first four are read, so let it begin with species:S:1:pos:R:3."
+    )
+
+
 LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3'
 
 

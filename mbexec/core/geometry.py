@@ -22,6 +22,7 @@ __all__ = ["Fragment", "check_apart", "check_groups", "fragments_of", "parse_geo
 _NEAREST = 0.1  # a0
 _ACROSS = np.array([0.5973, 0.6327, 0.4928])  # of about unit length; at an angle to all planes of a lattice
 _BOND = 1.2  # of two covalent radii
+_COLUMNS = "species:S:1:pos:R:3"
 _NOT_PERIODIC = re.compile(r"\bpbc\s*=\s*[\"{]?\s*F(alse)?([\s,]+F(alse)?){2}", re.IGNORECASE)
 _NO_RADIUS = 1.8  # a0; of elements without one, as QCElemental has it
 
@@ -206,6 +207,12 @@ def read_xyz(path: Path, unit: float) -> tuple[tuple[str, ...], NDArray[np.float
         raise InputError(
             f"{path} promises {nat} atoms but has {max(len(lines) - 2, 0)} lines of them; "
             "correct the number in its first line, and leave one geometry in the file if there are several."
+        )
+    columns = re.search(r'\bProperties\s*=\s*"?([^\s"]+)', lines[1], re.IGNORECASE)
+    if columns and "pos:" in columns[1].lower() and not columns[1].lower().startswith(_COLUMNS.lower()):
+        raise InputError(
+            f"{path}, line 2: Properties = {columns[1]:.80} puts other columns before the positions; "
+            f"the first four are read, so let it begin with {_COLUMNS}."
         )
     atoms = [_atom(f"{path}, line {n}", " ".join(lines[n - 1].split()[:4])) for n in range(3, nat + 3)]
     if re.search(r'\bLattice\s*=\s*["{]', lines[1], re.IGNORECASE) and not _NOT_PERIODIC.search(lines[1]):
