@@ -141,6 +141,7 @@ def kill_tree(pid: int, mark: str, *, spare: bool = False) -> None:
     """
     found = _descendants(pid)
     if not spare:
+        found += _group(pid)  # before they are killed: what is just ending shows its mark no more
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
     _kill(found, mark, (os.getpid(), pid) if spare else (os.getpid(),))
@@ -192,6 +193,15 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
+
+
+def _group(pid: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError):
+            if os.getpgid(process.pid) == pid:
+                found.append(process)
+    return found
 
 
 def _marked(mark: str) -> Iterable[psutil.Process]:

@@ -302,6 +302,32 @@ def test_what_could_not_be_written_is_written_when_there_is_room(disk, monkeypat
     assert len(logs) == 1
 
 
+def test_wherever_a_write_stops_each_line_is_there_once(path, monkeypatch):
+    """Before a line, within, before its end, behind it; nothing is written at all."""
+    events = [event for event in events_of() if isinstance(event, FragmentDone)][:3]
+    monkeypatch.setattr(jsonl, "_REST", 0.0)
+    with Jsonl(path) as reporter:
+        for event in events:
+            reporter.report_metrics(event)
+    said, write = path.read_bytes(), os.write
+    expected = [line for line in said.splitlines() if line]
+    assert len(expected) == 3
+    for cut in range(len(said)):
+        path.unlink()
+        cuts = [cut]
+        monkeypatch.setattr(
+            os, "write", lambda file, text, cuts=cuts: write(file, text[: cuts.pop() if cuts else None])
+        )
+        reporter = Jsonl(path)
+        reporter._text += said
+        with capture_logs():
+            reporter._work(1)
+            reporter._work(1)
+        os.close(reporter._file)
+        found = [line for line in path.read_bytes().splitlines() if line.startswith(b"{") and line.endswith(b"}")]
+        assert found == expected, cut
+
+
 def test_a_file_that_was_closed_stops_no_run(path):
     """Somebody closed every descriptor that was open."""
     first, *events = events_of()

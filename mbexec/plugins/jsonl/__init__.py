@@ -159,7 +159,8 @@ class Jsonl:
     def _append(self, file: int) -> None:
         count = os.write(file, self._text)
         self._written += count
-        whole = self._text.rfind(b"\n", 0, count) + 1
+        at_end = self._text[count : count + 1] == b"\n"  # of a line: the next one begins with what is left of it
+        whole = count if at_end else self._text.rfind(b"\n", 0, count) + 1
         complete = count == len(self._text)
         del self._text[:whole]
         if count > whole:  # a piece of a line is there: whole lines go on below it
