@@ -6,10 +6,13 @@ import os
 import signal
 import threading
 import time
+from multiprocessing.connection import Pipe
 
 import pytest
+from loky.backend import get_context as get_loky_context
 from loky_cases import bits, failures, scratch, soon
 from mbexec_loky import slots
+from mbexec_loky.nursery import tend
 
 import mbexec
 
@@ -131,3 +134,15 @@ def test_no_worker_is_started_for_a_run_that_is_being_stopped(toys, monkeypatch,
     assert found.report.failed == len(started) == 2
     assert [event["event"] for event in events] == ["worker_died", "worker_died"]
     assert toys.orphans() == scratch() == []
+
+
+def test_a_parent_that_is_gone_before_it_has_its_answer():
+    """The process that forks workers ends without a word."""
+    ours, theirs = Pipe()
+    process = get_loky_context("loky").Process(target=tend, args=(theirs,))
+    process.start()
+    theirs.close()
+    ours.send(("ended", 1))
+    ours.close()
+    process.join(60)
+    assert process.exitcode == 0

@@ -43,11 +43,16 @@ def tend(connection: Connection) -> None:
         with suppress(Exception):  # QCEngine is not there, or has a bad qcengine.yaml, which the parent tells of
             importlib.import_module(module)
     _keep_memory()
+    with suppress(EOFError, ConnectionError):  # the parent may be gone at any moment, also before it has its answer
+        _answer(connection)
+
+
+def _answer(connection: Connection) -> None:
     workers: dict[int, BaseProcess] = {}
     while _is_wanted(connection):
         try:
             request, argument = connection.recv()
-        except (EOFError, OSError):
+        except OSError:  # in the middle of a request
             return
         if request == "fork":
             connection.send(_fork(connection, argument, workers))

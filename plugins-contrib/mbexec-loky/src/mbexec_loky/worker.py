@@ -105,7 +105,7 @@ class _Worker:
                     self._be_ready(message)
                 else:
                     self._run_tasks(message)
-        except BrokenPipeError:
+        except ConnectionError:
             return
 
     def _next(self) -> Any:
