@@ -105,7 +105,7 @@ class _Worker:
                     self._be_ready(message)
                 else:
                     self._run_tasks(message)
-        except ConnectionError:
+        except BrokenPipeError:
             return
 
     def _next(self) -> Any:
