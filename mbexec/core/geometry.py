@@ -22,7 +22,7 @@ __all__ = ["Fragment", "check_apart", "check_groups", "fragments_of", "parse_geo
 _NEAREST = 0.1  # a0
 _ACROSS = np.array([0.5973, 0.6327, 0.4928])  # of about unit length; at an angle to all planes of a lattice
 _BOND = 1.2  # of two covalent radii
-_COLUMNS = "species:S:1:pos:R:3"
+_COLUMNS = "species:S:1:pos:R:3"  # the first four, in the words of extended .xyz files
 _NOT_PERIODIC = re.compile(r"\bpbc\s*=\s*[\"{]?\s*F(alse)?([\s,]+F(alse)?){2}", re.IGNORECASE)
 _NO_RADIUS = 1.8  # a0; of elements without one, as QCElemental has it
 

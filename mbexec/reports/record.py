@@ -55,8 +55,8 @@ class Record:
         The line of its start: time, mbexec, programs, executor, workers, levels, store, input,
         config.
     fragments
-        The line of each result, in the plan's order: index, label, mc, frag, bas, nbody, reused, energy (E_h; None if
-        it failed), queued, started, ended, wall_time, cpu_time, lost, worker, peak_memory, error, notes.
+        The line of each result with its label, in the plan's order: index, label, mc, frag, bas, nbody, reused, energy
+        (E_h; None if it failed), queued, started, ended, wall_time, cpu_time, lost, worker, peak_memory, error, notes.
     running
         The lines of the fragments that began and gave no result, in the order in which they began.
     left_out

@@ -63,26 +63,26 @@ class Layout:
         """Tasks with equally many coordinates: places in `tasks`, (m,), and their coordinates, (m, ncoordinate)."""
         for places, sets in self.sets.parted(self.bas[tasks]):
             if (sets == sets[0]).all():
-                yield places, _alike(self._of(sets[:1], self.counts[sets[:1] - 1]).reshape(1, -1), len(sets))
+                yield places, _alike(self._of(sets[:1]).reshape(1, -1), len(sets))
                 continue
-            counts = self.counts[sets - 1]
-            if self._are_alike(counts):
-                yield places, self._of(sets, counts).reshape(len(sets), -1)
+            if self._is_even:
+                yield places, self._of(sets).reshape(len(sets), -1)
                 continue
-            widths = counts.sum(axis=1)
+            widths = self.counts[sets - 1].sum(axis=1)
             for width in np.unique(widths):
                 same = widths == width
-                yield places[same], self._of(sets[same], counts[same]).reshape(-1, width)
+                yield places[same], self._of(sets[same]).reshape(-1, width)
 
-    def _are_alike(self, counts: NDArray[np.intp]) -> bool:
-        """Whether all fragments have as many coordinates as the first of these."""
-        return bool((self.counts == counts.flat[0]).all())
+    @property
+    def _is_even(self) -> bool:
+        """Whether all fragments have as many coordinates."""
+        return bool((self.counts == self.counts[0]).all())
 
-    def _of(self, sets: NDArray[np.int64], counts: NDArray[np.intp]) -> NDArray[np.intp]:
-        each = counts.ravel()
-        if self._are_alike(counts):
-            found: NDArray[np.intp] = self.coordinates.reshape(-1, each[0]).take(sets - 1, axis=0)
+    def _of(self, sets: NDArray[np.int64]) -> NDArray[np.intp]:
+        if self._is_even:
+            found: NDArray[np.intp] = self.coordinates.reshape(-1, self.counts[0]).take(sets - 1, axis=0)
             return found
+        each = self.counts[sets - 1].ravel()
         ends = np.cumsum(each)
         places = np.repeat(self.starts[sets - 1].ravel() - ends + each, each) + np.arange(ends[-1])
         chosen: NDArray[np.intp] = self.coordinates[places]

@@ -16,7 +16,7 @@ from mbexec.plugins.progress.words import short
 
 __all__ = ["Count", "Running", "Seen", "State"]
 
-_MANY = 32  # events that are counted together: more would fill the cache
+_MANY = 32  # events that are counted together: fewer would take longer each, and more much memory
 _REST = 50  # times as long as the last estimate took: no more than a fiftieth of the time goes into estimates
 
 
