@@ -20,7 +20,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(numpy|np|NDArray|qcelemental|qcmanybody|psutil|threading|collections|pathlib|mbexec\.core|mbexec\.graph\.\w+\.|StateT|Reducer|Memo)\b.*",
+        r"(numpy|np|NDArray|qcelemental|qcmanybody|psutil|threading|multiprocessing|collections|pathlib|mbexec\.core|mbexec\.graph\.\w+\.|StateT|Reducer|Memo)\b.*",
     ),
     ("py:.*", r"ManyBodyInput|ManyBodyResult|FailedOperation"),
 ]

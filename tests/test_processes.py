@@ -7,13 +7,14 @@ import pickle
 import signal
 import subprocess
 import sys
+from multiprocessing.connection import Pipe
 
 import attrs
 import psutil
 import pytest
 
 from mbexec import TaskError, TaskResult
-from mbexec.processes import MARK, ending, gone, kill_tree, last_words, packed, runs
+from mbexec.processes import MARK, Surroundings, ending, gone, kill_tree, last_words, packed, runs
 
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(1000)"]
 FAMILY = f"""
@@ -41,6 +42,26 @@ print("last in Python")
 libc.printf(b"last in C\\n")
 os.kill(os.getpid(), 9)
 """
+TOLD = f"""
+import os, subprocess, sys, tempfile, time
+from multiprocessing.connection import Connection
+from mbexec.processes import Inbox
+
+inbox = Inbox(Connection(int(sys.argv[1])), "a mark", [sys.argv[2]])
+inbox.open()
+while (message := inbox.take()) is not None:
+    if message == "wait":
+        assert inbox.take(0.05) is None
+        inbox.connection.send("nothing came")
+    elif message == "work":
+        children = [subprocess.Popen({SLEEP}, start_new_session=session).pid for session in (False, True)]
+        inbox.connection.send(children)
+        time.sleep(1000)
+    else:
+        message.take_over(sys.argv[2], inbox.mark)
+        inbox.connection.send((os.getcwd(), dict(os.environ), sys.path, tempfile.gettempdir()))
+inbox.close()
+"""
 
 
 def test_a_result_arrives_as_it_was():
@@ -63,6 +84,50 @@ def test_no_words(tmp_path):
     assert last_words(str(tmp_path)) == ""
     (tmp_path / "output").write_text("x" * 3000)
     assert last_words(str(tmp_path)) == "..." + "x" * 2000
+
+
+@pytest.fixture
+def told(tmp_path):
+    """A process with an inbox, the pipe to it, and its directory."""
+    (folder := tmp_path / "own").mkdir()
+    ours, theirs = Pipe()
+    words = [sys.executable, "-c", TOLD, str(theirs.fileno()), str(folder)]
+    with ours, subprocess.Popen(words, pass_fds=[theirs.fileno()], start_new_session=True) as process:
+        theirs.close()
+        yield process, ours, folder
+        process.kill()
+
+
+def test_surroundings_are_taken_over(told, tmp_path):
+    """But for the directory of temporary files, and the mark; what the other process has not is taken away."""
+    process, pipe, folder = told
+    there = Surroundings(str(tmp_path), {"PATH": os.environ["PATH"], MARK: "another", "NEW": "1"}, ("/a", "/b"))
+    pipe.send(there)
+    environment = {"PATH": os.environ["PATH"], MARK: "a mark", "NEW": "1", "TMPDIR": str(folder)}
+    assert pipe.recv() == (str(tmp_path), environment, ["/a", "/b"], str(folder))
+    pipe.send("wait")
+    assert pipe.recv() == "nothing came"
+    pipe.close()
+    assert process.wait(60) == 0
+    assert not folder.exists()
+
+
+def test_the_empty_entry_of_the_path_is_where_the_process_is(monkeypatch, tmp_path):
+    """The other process may be elsewhere when it imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "/a"])
+    assert Surroundings.here() == Surroundings(str(tmp_path), dict(os.environ), (str(tmp_path), "/a"))
+
+
+def test_nobody_works_for_a_process_that_is_gone(told):
+    """What runs has a second; then it is killed, with what it has started in whatever session."""
+    process, pipe, folder = told
+    pipe.send("work")
+    children = [psutil.Process(pid) for pid in pipe.recv()]
+    pipe.close()
+    assert process.wait(60) == -signal.SIGKILL
+    assert gone(children, 60.0)
+    assert not folder.exists()
 
 
 @pytest.fixture

@@ -4,50 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
-import sys
-import tempfile
-import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
 from typing import Any
 
 from attrs import define, field, frozen
 
 from mbexec import NeedContext, run_chunk, worker_versions
-from mbexec.processes import MARK, catch_output, kill_tree, run_packed
+from mbexec.processes import Inbox, Surroundings, catch_output, run_packed
 
-__all__ = ["RETRY", "Begin", "Surroundings", "main"]
+__all__ = ["RETRY", "Begin", "main"]
 
 RETRY = b""
-_GRACE = 1.0  # s
-
-
-@frozen
-class Surroundings:
-    """What a child takes over from its Dask worker, where it may have changed since the child was started."""
-
-    directory: str
-    environment: dict[str, str]
-    path: tuple[str, ...]
-
-    @classmethod
-    def here(cls) -> Surroundings:
-        """Those of this process."""
-        directory = os.getcwd()
-        return cls(directory, dict(os.environ), tuple(entry or directory for entry in sys.path))
-
-    def take_over(self, temporary: str) -> None:
-        """Be as the worker is, but for the directory of temporary files."""
-        os.chdir(self.directory)
-        given = {**self.environment, MARK: os.path.basename(temporary), "TMPDIR": temporary}
-        for name in os.environ.keys() - given.keys():
-            del os.environ[name]
-        os.environ.update(given)
-        sys.path[:] = self.path
-        tempfile.tempdir = temporary
 
 
 @frozen
@@ -76,65 +45,45 @@ class Begin:
 def main(descriptor: int, folder: str) -> None:
     """Serve the worker at the other end of the pipe; `folder` is for temporary files."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection = Connection(descriptor)
     catch_output(folder)
-    child = _Child(connection, folder)
-    threading.Thread(target=child.listen, name="mbexec-dask-listener", daemon=True).start()
-    try:
-        child.serve()
-    finally:
-        child.ended.set()
-        child.clear()
+    inbox = Inbox(Connection(descriptor), os.path.basename(folder), [folder])
+    inbox.open()
+    _Child(inbox, folder).serve()
+    inbox.close()
 
 
 @define(eq=False)
 class _Child:
-    connection: Connection
+    inbox: Inbox
     folder: str
-    ended: threading.Event = field(factory=threading.Event, init=False)
-    _inbox: SimpleQueue[Any] = field(factory=SimpleQueue, init=False)
-    _begin: Begin | None = field(default=None, init=False)
-
-    def listen(self) -> None:
-        """Take messages from the pipe, also while a task runs; when the worker is gone, end what runs."""
-        with suppress(EOFError, OSError):
-            while True:
-                self._inbox.put(self.connection.recv())
-        self._inbox.put(None)
-        if not self.ended.wait(_GRACE):
-            kill_tree(os.getpid(), os.path.basename(self.folder), spare=True)
-            self.clear()
-            os.killpg(os.getpid(), signal.SIGKILL)
-
-    def clear(self) -> None:
-        """Remove this child's directories."""
-        for directory in (self.folder, self._begin.scratch if self._begin is not None else None):
-            if directory is not None:
-                shutil.rmtree(directory, ignore_errors=True)
+    _key: str = field(default="", init=False)
 
     def serve(self) -> None:
         """Do what messages say, until there are no more."""
         with suppress(BrokenPipeError, ConnectionResetError):
-            while (message := self._inbox.get()) is not None:
+            while (message := self.inbox.take()) is not None:
                 if isinstance(message, Begin):
                     self._get_ready(message)
                 else:
                     self._run(message)
 
     def _get_ready(self, begin: Begin) -> None:
-        self._begin = begin
-        begin.surroundings.take_over(self.folder)
+        self._key = begin.key
+        begin.surroundings.take_over(self.folder, self.inbox.mark)
+        self.inbox.directories[1:] = [] if begin.scratch is None else [begin.scratch]
         if begin.scratch is not None:
             os.makedirs(begin.scratch, exist_ok=True)
             run_chunk(begin.key, [], begin.blob, scratch=begin.scratch)
         told = worker_versions(begin.key, begin.blob, begin.distributions)
         ready = not isinstance(run_chunk(begin.key, []), NeedContext)
-        self.connection.send_bytes(pickle.dumps((told, ready), pickle.HIGHEST_PROTOCOL))
+        self._send(pickle.dumps((told, ready), pickle.HIGHEST_PROTOCOL))
 
     def _run(self, tasks: list[tuple[Any, ...]]) -> None:
-        assert self._begin is not None
         for task in tasks:  # each result leaves the process before the next task starts, which may kill it
-            self.connection.send_bytes(run_packed(self._begin.key, task, self._tell_of_retry))
+            self._send(run_packed(self._key, task, self._tell_of_retry))
 
     def _tell_of_retry(self) -> None:
-        self.connection.send_bytes(RETRY)
+        self._send(RETRY)
+
+    def _send(self, answer: bytes) -> None:
+        self.inbox.connection.send_bytes(answer)

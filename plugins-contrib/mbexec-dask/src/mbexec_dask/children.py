@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 
 from attrs import define, field
 
-from mbexec.processes import kill_tree, last_words
-from mbexec_dask.child import RETRY, Begin, Surroundings
+from mbexec.processes import Surroundings, kill_tree, last_words
+from mbexec_dask.child import RETRY, Begin
 from mbexec_dask.messages import Common
 
 __all__ = ["Child", "LateError", "LostError", "forget", "give_back", "is_stopped", "lease", "stop"]

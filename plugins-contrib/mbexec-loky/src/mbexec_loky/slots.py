@@ -7,7 +7,6 @@ import os
 import pickle
 import secrets
 import shutil
-import sys
 import tempfile
 import threading
 from contextlib import suppress
@@ -20,7 +19,7 @@ import psutil
 from attrs import define, field
 
 from mbexec import ConfigError, Work
-from mbexec.processes import kill_tree, last_words
+from mbexec.processes import Surroundings, kill_tree, last_words
 from mbexec_loky.nursery import Nursery
 from mbexec_loky.pipe import Answers
 from mbexec_loky.worker import Begin
@@ -72,10 +71,7 @@ class Slot:
         self._scratch = os.path.join(base, f"mbexec-{self._mark}") if there else None
         for directory in self._directories():
             _make(directory)
-        path = [entry or os.getcwd() for entry in sys.path]
-        self.send(
-            Begin(work.key, blob, self._temporary, self._scratch, idle_timeout, os.getcwd(), dict(os.environ), path)
-        )
+        self.send(Begin(work.key, blob, self._temporary, self._scratch, idle_timeout, Surroundings.here()))
 
     def send(self, message: Any) -> None:
         """Send a message; to a dead worker, it is lost."""

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
-import sys
-import tempfile
-import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from attrs import define, field, frozen
 
 from mbexec import NeedContext, run_chunk
-from mbexec.processes import MARK, catch_output, kill_tree, run_packed
+from mbexec.processes import Inbox, Surroundings, catch_output, run_packed
 from mbexec_loky.pipe import put
 
 __all__ = ["FAILED", "NEED", "READY", "RETRY", "Begin", "serve"]
 
 NEED, READY, RETRY, FAILED = "need", "ready", "retry", "failed"
-_GRACE = 1.0
 
 
 @frozen
@@ -39,8 +34,8 @@ class Begin:
         Its own directory in ``task.scratch_directory``, if that is set.
     idle_timeout
         Seconds to wait for a message.
-    directory, environment, path
-        The parent's working directory, ``os.environ`` and ``sys.path``.
+    surroundings
+        The parent's, which may have changed since the worker was started.
     """
 
     key: str
@@ -48,9 +43,7 @@ class Begin:
     temporary: str
     scratch: str | None
     idle_timeout: float
-    directory: str
-    environment: dict[str, str]
-    path: list[str]
+    surroundings: Surroundings
 
 
 def serve(connection: Connection, mark: str) -> None:
@@ -58,67 +51,34 @@ def serve(connection: Connection, mark: str) -> None:
     os.setsid()  # a group to be killed, and no terminal whose Ctrl-C would reach it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    worker = _Worker(connection, mark)
-    threading.Thread(target=worker.listen, name="mbexec-loky-listener", daemon=True).start()
-    try:
-        worker.run()
-    finally:
-        worker.ended.set()
-        worker.clear()
+    inbox = Inbox(connection, mark)
+    inbox.open()
+    _Worker(inbox).run()
+    inbox.close()
 
 
 @define(eq=False)
 class _Worker:
-    connection: Connection
-    mark: str
-    ended: threading.Event = field(factory=threading.Event, init=False)
-    _inbox: SimpleQueue[Any] = field(factory=SimpleQueue, init=False)
+    inbox: Inbox
     _begin: Begin | None = field(default=None, init=False)
 
-    def listen(self) -> None:
-        """Take messages from the pipe, also while a task runs; when the parent is gone, so is what runs."""
-        try:
-            while True:
-                self._inbox.put(self.connection.recv())
-        except (EOFError, OSError):
-            self._inbox.put(None)
-        if not self.ended.wait(_GRACE):
-            self.leave()
-
-    def leave(self) -> None:
-        """Die with everything that was started here: nobody is left to hear of it."""
-        kill_tree(os.getpid(), self.mark, spare=True)
-        self.clear()
-        os.killpg(os.getpid(), signal.SIGKILL)
-
-    def clear(self) -> None:
-        """Remove this worker's directories."""
-        for directory in (self._begin.temporary, self._begin.scratch) if self._begin is not None else ():
-            if directory is not None:
-                shutil.rmtree(directory, ignore_errors=True)
-
     def run(self) -> None:
-        """Do what messages say."""
-        try:
+        """Do what messages say, until none come."""
+        with suppress(BrokenPipeError):
             while (message := self._next()) is not None:
                 if isinstance(message, Begin):
                     self._be_ready(message)
                 else:
                     self._run_tasks(message)
-        except BrokenPipeError:
-            return
 
     def _next(self) -> Any:
-        """The next message; None when it is time to leave."""
-        try:
-            return self._inbox.get(timeout=self._begin.idle_timeout if self._begin is not None else None)
-        except Empty:
-            return None
+        return self.inbox.take(self._begin.idle_timeout if self._begin is not None else None)
 
     def _be_ready(self, begin: Begin) -> None:
         self._begin = begin
+        self.inbox.directories = [each for each in (begin.temporary, begin.scratch) if each is not None]
         try:
-            _take_after_parent(begin, self.mark)
+            begin.surroundings.take_over(begin.temporary, self.inbox.mark)
             catch_output(begin.temporary)
             answer = run_chunk(begin.key, [], begin.blob, scratch=begin.scratch)
         except Exception as error:
@@ -129,24 +89,16 @@ class _Worker:
     def _run_tasks(self, tasks: list[tuple[int, str, tuple[int, ...], tuple[int, ...]]]) -> None:
         assert self._begin is not None
         for task in tasks:  # each result leaves the process before the next task starts, which may kill it
-            put(self.connection.fileno(), run_packed(self._begin.key, task, self._tell_of_retry))
+            self._put(run_packed(self._begin.key, task, self._tell_of_retry))
 
     def _tell_of_retry(self) -> None:
         self._send((RETRY,))
 
     def _send(self, answer: tuple[Any, ...]) -> None:
-        put(self.connection.fileno(), pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+        self._put(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
 
-
-def _take_after_parent(begin: Begin, mark: str) -> None:
-    """Working directory, environment and import path may have changed since the worker was started."""
-    os.chdir(begin.directory)
-    given = {**begin.environment, MARK: mark, "TMPDIR": begin.temporary}
-    for name in os.environ.keys() - given.keys():
-        del os.environ[name]
-    os.environ.update(given)
-    sys.path[:] = begin.path
-    tempfile.tempdir = begin.temporary
+    def _put(self, answer: bytes) -> None:
+        put(self.inbox.connection.fileno(), answer)
 
 
 def _portable(error: Exception) -> Exception:

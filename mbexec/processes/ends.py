@@ -1,112 +1,22 @@
-"""For executors whose fragments run in child processes: what is printed there, what is sent, and how one is ended."""
+"""How a child process is ended with all that it started, and how it ended."""
 
 from __future__ import annotations
 
-import ctypes
-import io
 import os
-import pickle
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
-from attrs import evolve
 
-from mbexec.core.types import Task, TaskResult
-from mbexec.core.work import NeedContext, run_chunk
-
-__all__ = [
-    "MARK",
-    "catch_output",
-    "ending",
-    "gone",
-    "kill_marked",
-    "kill_tree",
-    "last_words",
-    "packed",
-    "run_packed",
-    "runs",
-    "take_output",
-]
+__all__ = ["MARK", "OUTPUT", "ending", "gone", "kill_marked", "kill_tree", "last_words", "runs"]
 
 MARK = "MBEXEC_WORKER"
-_FILE = "output"
-_MOST = 65_536
+OUTPUT = "output"  # the file with what was printed
 _LAST = 2000
-_BY_LINE = 1  # the C library's _IOLBF
 _PATIENCE = 10.0  # s
-_libc = ctypes.CDLL(None)
-
-
-# In the child
-
-
-def run_packed(key: str, task: tuple[Any, ...], on_retry: Callable[[], None]) -> bytes:
-    """Run a task of a context that this process has.
-
-    Parameters
-    ----------
-    key
-        Of the context.
-    task
-        Values for :class:`mbexec.Task`.
-    on_retry
-        Called before another attempt.
-
-    Returns
-    -------
-    bytes
-        The result as of :func:`packed`, with what :func:`take_output` gives.
-    """
-    answer = run_chunk(key, [Task(*task)], on_retry=on_retry)
-    assert not isinstance(answer, NeedContext)
-    (result,) = answer
-    said = take_output()
-    return packed(evolve(result, output=said) if said else result)
-
-
-def packed(result: TaskResult) -> bytes:
-    """A result's values without their names; ``TaskResult(*pickle.loads(...))`` is the same again."""
-    return pickle.dumps(result.__reduce__()[1], pickle.HIGHEST_PROTOCOL)
-
-
-def catch_output(directory: str) -> None:
-    """From now on, standard output and standard error go to a file there, child processes' included."""
-    caught = os.open(os.path.join(directory, _FILE), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    _flush()
-    for descriptor in (1, 2):
-        os.dup2(caught, descriptor)
-    os.close(caught)
-    # Line by line, or the last words of a process that is killed would be lost in buffers.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
-    _libc.setvbuf(ctypes.c_void_p.in_dll(_libc, "stdout"), None, _BY_LINE, 0)
-
-
-def take_output() -> str:
-    """What has been printed since the last time; of very much, the end."""
-    _flush()
-    size = os.fstat(1).st_size
-    if size == 0:
-        return ""
-    text = os.pread(1, _MOST, max(0, size - _MOST)).decode(errors="replace")
-    os.ftruncate(1, 0)
-    return text if size <= _MOST else f"...{text}"
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    _libc.fflush(None)
-
-
-# In its parent, and where it ends itself
 
 
 def last_words(directory: str) -> str:
@@ -118,7 +28,7 @@ def last_words(directory: str) -> str:
         That of :func:`catch_output`.
     """
     try:
-        text = Path(directory, _FILE).read_bytes().decode(errors="replace").strip()
+        text = Path(directory, OUTPUT).read_bytes().decode(errors="replace").strip()
     except OSError:
         return ""
     return text if len(text) <= _LAST else f"...{text[-_LAST:]}"
