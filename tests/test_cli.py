@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -497,6 +498,13 @@ def test_help(words):
     done = mbexec_(*words)
     assert done.exit_code == DONE
     assert done.stdout.startswith("Usage: mbexec")
+
+
+def test_help_does_not_wait_for_chemistry():
+    """Nor does completion: QCElemental alone takes longer to import than all that they need."""
+    code = "import sys, mbexec.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"qcelemental", "qcmanybody", "qcengine", "pydantic", "scipy", "matplotlib"}
 
 
 def test_help_names_the_exit_codes():

@@ -9,7 +9,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import qcelemental as qcel
 from attrs import frozen
 from numpy.typing import NDArray
 
@@ -122,6 +121,8 @@ class Record:
     @cached_property
     def distances(self) -> NDArray[np.float64]:
         """Between the closest atoms of each two fragments, (nfr, nfr), angstrom; 0 of a fragment to itself."""
+        import qcelemental as qcel  # takes longer than `mbexec --help` may
+
         molecule = self.spec.molecule
         places = [molecule.geometry[atoms] * qcel.constants.bohr2angstroms for atoms in molecule.fragments]
         everything, starts = np.concatenate(places), np.cumsum([0, *map(len, places[:-1])])

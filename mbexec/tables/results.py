@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import qcelemental as qcel
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -119,6 +118,8 @@ def _with_sums(
 
 
 def _in_units(energy: float) -> tuple[str, str, str]:
+    import qcelemental as qcel  # takes longer than `mbexec --help` may
+
     kcal, kj = energy * qcel.constants.hartree2kcalmol, energy * qcel.constants.hartree2kJmol
     return f"{energy:.10f}", f"{kcal:.4f}", f"{kj:.4f}"
 
@@ -201,7 +202,7 @@ def _estimate(found: dict[str, Any]) -> list[str]:
     estimate = "-" if found["estimate"] is None else f"{found['estimate']:.8f}"
     if found["bound"] is None:
         return [shares, estimate, "-", "-"]
-    return [shares, estimate, f"{found['bound']:.8f}", f"{found['bound'] * qcel.constants.hartree2kJmol:.4f}"]
+    return [shares, estimate, f"{found['bound']:.8f}", _in_units(found["bound"])[2]]
 
 
 def summary(report: RunReport) -> str:
