@@ -11,21 +11,20 @@ from mbexec.core.errors import (
     PluginNotFoundError,
     ProgramError,
 )
-from mbexec.core.expansion import Contribution, Expansion
-from mbexec.core.fragments import FragmentSets
-from mbexec.core.metrics import (
+from mbexec.core.events import (
     FragmentDone,
     FragmentHeld,
     FragmentStarted,
     LevelDone,
-    LevelReport,
     LevelStarted,
     MetricsEvent,
     RunDone,
-    RunReport,
     RunStarted,
     TasksLeftOut,
 )
+from mbexec.core.expansion import Contribution, Expansion
+from mbexec.core.fragments import FragmentSets
+from mbexec.core.metrics import LevelReport, RunReport
 from mbexec.core.settings import RunConfig, RunSettings, TaskSettings
 from mbexec.core.summation import ArraySum, exact_dot
 from mbexec.core.symmetry import Symmetry

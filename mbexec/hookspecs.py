@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qcelemental.models.v2 import FailedOperation
     from qcmanybody.models.v2 import ManyBodyInput, ManyBodyResult
 
-    from mbexec.core.metrics import MetricsEvent
+    from mbexec.core.events import MetricsEvent
     from mbexec.core.settings import RunConfig
     from mbexec.core.types import Level, Plan, Task, TaskResult
     from mbexec.core.work import Work

@@ -111,7 +111,8 @@ def line(found: Bench, case: Case) -> str:
     if case.refused or case.problem:
         return f"{case.executor:12} {case.workers:3} {_agreement(case)}"
     walls = f"{case.runs[-1].report.wall_time:10.3f} s, start {case.start:.2f} s"
-    speed = f", {found.speedup(case):.2f} times serial" if case is not found.serial else ""
+    best = "at best " if len(case.runs) > 1 else ""
+    speed = f", {best}{found.speedup(case):.2f} times serial" if case is not found.serial else ""
     return f"{case.executor:12} {case.workers:3} {walls}{speed}"
 
 

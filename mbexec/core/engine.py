@@ -16,10 +16,11 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from mbexec.core.config import Layer, layers, read_config, working_directory
+from mbexec.core.events import MetricsEvent
 from mbexec.core.host import ask_early, node_settings
 from mbexec.core.loop import Run
 from mbexec.core.manager import find_plugin, host
-from mbexec.core.metrics import MetricsEvent, RunReport
+from mbexec.core.metrics import RunReport
 from mbexec.core.opening import open_spec
 from mbexec.core.prepare import planned, prepared
 from mbexec.core.settings import RunConfig

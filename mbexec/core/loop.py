@@ -16,8 +16,9 @@ from mbexec.core import telling
 from mbexec.core.blame import blamed
 from mbexec.core.choosing import left_out
 from mbexec.core.errors import ExecutorError, MbexecError, PluginError
+from mbexec.core.events import MetricsEvent, RunDone
 from mbexec.core.manager import reporters
-from mbexec.core.metrics import MetricsEvent, RunDone, RunReport
+from mbexec.core.metrics import RunReport
 from mbexec.core.prepare import Prepared
 from mbexec.core.recorder import Recorder
 from mbexec.core.running import Running

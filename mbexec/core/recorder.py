@@ -15,18 +15,17 @@ from attrs import define, field
 from numpy.typing import NDArray
 
 from mbexec.core.cost import costs
-from mbexec.core.meter import memory
-from mbexec.core.metrics import (
+from mbexec.core.events import (
     FragmentDone,
     FragmentHeld,
     LevelDone,
-    LevelReport,
     LevelStarted,
     MetricsEvent,
-    RunReport,
     RunStarted,
     TasksLeftOut,
 )
+from mbexec.core.meter import memory
+from mbexec.core.metrics import LevelReport, RunReport
 from mbexec.core.settings import RunConfig
 from mbexec.core.types import Plan, Task, TaskResult
 

@@ -9,7 +9,7 @@ from typing import Self
 
 from attrs import define, field
 
-from mbexec.core.metrics import FragmentStarted
+from mbexec.core.events import FragmentStarted
 from mbexec.core.types import Task
 
 __all__ = ["Running"]

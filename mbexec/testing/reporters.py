@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mbexec.core.check import ResultCheck
-from mbexec.core.metrics import FragmentDone, FragmentStarted, MetricsEvent, RunDone
+from mbexec.core.events import FragmentDone, FragmentStarted, MetricsEvent, RunDone
 from mbexec.core.recorder import Recorder
 from mbexec.core.settings import RunConfig, RunSettings
 from mbexec.testing.rules import Make, broken, rule
