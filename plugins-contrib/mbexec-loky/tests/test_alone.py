@@ -14,6 +14,7 @@ HEAD = """
 import os, sys, threading, time
 from multiprocessing.connection import Pipe
 from pathlib import Path
+from mbexec.processes import Surroundings
 from mbexec.testing.trial import Trial
 from mbexec_loky import worker
 from mbexec_loky.pipe import Answers
@@ -29,7 +30,7 @@ for directory in (temporary, scratch):
 
 
 def begin(key, blob):
-    there = (str(temporary), str(scratch), 60, os.getcwd(), dict(os.environ), sys.path)
+    there = (str(temporary), str(scratch), 60, Surroundings.here())
     ours.send(worker.Begin(key, blob, *there))
 
 
@@ -123,7 +124,7 @@ def test_a_worker_that_waits_too_long_ends(alone, tmp_path):
     """`idle_timeout` seconds after the last message."""
     told, code = alone("""
         def begin(key, blob):
-            there = (str(temporary), str(scratch), 0.2, os.getcwd(), dict(os.environ), sys.path)
+            there = (str(temporary), str(scratch), 0.2, Surroundings.here())
             ours.send(worker.Begin(key, blob, *there))
 
         begin("unknown", None)
