@@ -80,7 +80,7 @@ def plot(scripts: Mapping[str, Any], folder: Path) -> None:
 
     lines = series(scripts)
     treatments = list(dict.fromkeys(line["bsse"] for line in lines))
-    steps = [step for step in dict.fromkeys(line["step"] for line in lines) if step != "all"]
+    steps = [step for step in dict.fromkeys(line["step"] for line in lines) if not step.startswith("all")]
     for unit, what in UNITS.items():
         figure = Figure(figsize=(4 * len(treatments), 5))
         axes = figure.subplots(1, len(treatments), sharey=True, squeeze=False)
