@@ -42,6 +42,19 @@ def test_auto_stops_at_many_and_says_so():
     assert found.result.cluster_properties == {}
 
 
+@pytest.mark.parametrize(("driver", "size"), [("gradient", 8 * 6 * 9), ("hessian", 8 * 6 * (9 + 81))])
+def test_auto_counts_bytes(driver, size, monkeypatch):
+    """Arrays have the cluster's size; what they would take decides too, and is told in advance."""
+    monkeypatch.setattr("mbexec.plugins.manybody.sums._MOST_BYTES", size - 1)
+    given = job(argon(3), max_nbody=2, driver=driver)
+    with pytest.warns(UserWarning, match=r"6 fragment calculations, whose arrays would take 0\.0 GB in the size of"):
+        found = mbexec.run(given, executor="serial")
+    assert found.result.cluster_properties == {}
+    monkeypatch.setattr("mbexec.plugins.manybody.sums._MOST_BYTES", size)
+    assert len(mbexec.run(given, executor="serial").result.cluster_properties) == 6
+    assert mbexec.run(job(argon(3), max_nbody=2), executor="serial").result.cluster_properties
+
+
 @pytest.mark.usefixtures("_three_are_many")
 @pytest.mark.parametrize(("wanted", "count"), [("all", 6), ("none", 0)])
 def test_who_has_decided_is_not_warned(wanted, count):

@@ -9,7 +9,7 @@ import pytest
 from qcelemental.models.v2 import AtomicInput, AtomicSpecification
 
 import mbexec
-from mbexec.core.convergence import ACCURACY, convergence, sums, warn_of_convergence
+from mbexec.core.convergence import ACCURACY, convergence, sums, warn_of_errors
 from mbexec.core.cost import costs, scaling
 from mbexec.core.potential import ModelPotential
 from mbexec.core.schedule import submissions
@@ -155,22 +155,22 @@ def loose(**keywords):
 def test_a_loose_convergence_is_warned_of_with_what_is_enough():
     """The keywords that the warning asks for make the warning go away, and the last power of ten is needed."""
     with pytest.warns(UserWarning, match="nocp total energy") as told:
-        warn_of_convergence(loose(conv_tol=1e-6, conv_tol_grad=1e-3))
+        warn_of_errors(loose(conv_tol=1e-6, conv_tol_grad=1e-3))
     assert "(conv_tol = 1e-06, conv_tol_grad = 0.001)" in str(told[0].message)
     asked = dict(re.findall(r"(\w+) = (\S+?)[,.]?(?= |$)", str(told[0].message).rpartition("set ")[2]))
     enough = {name: float(value) for name, value in asked.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_convergence(loose(**enough))
+        warn_of_errors(loose(**enough))
     with pytest.warns(UserWarning, match="nocp"):
-        warn_of_convergence(loose(**{name: 10 * value for name, value in enough.items()}))
+        warn_of_errors(loose(**{name: 10 * value for name, value in enough.items()}))
 
 
 def test_defaults_are_good_enough_for_sixteen_fragments():
     """Nobody is bothered who changed nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_convergence(loose())
+        warn_of_errors(loose())
 
 
 def test_only_the_loose_model_chemistry_is_named():
@@ -182,7 +182,7 @@ def test_only_the_loose_model_chemistry_is_named():
     }
     plan = planned(argon(5), program=programs, levels={1: "tight", 2: "loose", 3: "strange"})
     with pytest.warns(UserWarning, match="accuracy = 100") as told:
-        warn_of_convergence(plan)
+        warn_of_errors(plan)
     assert [str(w.message).split("'")[1] for w in told] == ["loose: tblite GFN2-xTB"]
 
 

@@ -178,8 +178,7 @@ def contradiction(levels, max_nbody, bsse, whole_only):
     if levels and "supersystem" in levels and 3 in levels:
         return "levels reach all 3 fragments, so the supersystem adds nothing; leave one out."
     if whole_only and max(numbers) < 3:
-        what = "the highest of levels" if levels else "max_nbody"
-        return f"supersystem_ie_only needs {what} to be the number of fragments; change one of them."
+        return "supersystem_ie_only needs max_nbody, or the highest of levels, to be the number of fragments; change"
     if whole_only and "vmfc" in bsse:
         return "supersystem_ie_only saves nothing with vmfc; use cp or nocp, or leave it out."
     if whole_only and levels and len(levels) > 1:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import sys
 
 import numpy as np
@@ -523,6 +524,16 @@ def test_an_auto_fragmentation_out_of_order(tmp_path):
     """Atoms of a fragment must stand together; what was found is shown."""
     found = refused(from_xyz(tmp_path, "3\n\nH 0 0 0\nHe 5 0 0\nH 0 0 0.74\n"))
     assert found.startswith("The fragments [[0, 2], [1]] don't follow the order of the atoms; sort the atoms")
+    assert found.endswith("Where several molecules are in one, they are too close: correct molecule.units.")
+
+
+def test_molecules_that_are_too_close(tmp_path):
+    """As those of a file in angstrom are that is read as one in a0; what was found is cut off between two atoms."""
+    many = "".join(f"H {0.7 * x:.1f} 0 0\nHe {x} 50 0\n" for x in range(30))
+    found = refused(from_xyz(tmp_path, f"60\n\n{many}"))
+    assert found.startswith("The fragments [[0, 2, 4, ")
+    assert re.match(r"The fragments \[\[(\d+, )+\.\.\.\]\] don't follow", found)
+    assert len(found) < 350
 
 
 @pytest.mark.parametrize(
@@ -752,7 +763,8 @@ BOTH = {"file": "cluster.xyz"}
         ),
         pytest.param(
             {"mbe": {"supersystem_ie_only": True, "max_nbody": 2}},
-            "supersystem_ie_only needs max_nbody to be the number of fragments; change one of them.",
+            "supersystem_ie_only needs max_nbody, or the highest of levels, to be the number of "
+            "fragments; change one of them.",
             id="supersystem_ie_only with max_nbody",
         ),
         pytest.param(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import threading
 from collections import Counter
@@ -291,10 +292,15 @@ def test_a_stop_at_any_time(place, chosen):
 
 
 def test_a_failed_cheap_calculation_keeps_what_it_is_part_of(install):
-    """The run gives a result all the same, and counts the failure."""
+    """The run gives a result all the same, counts the failure, and warns before it goes on."""
     install("toy", {"picky": "Picky"}, source=PICKY, group="mbexec.programs")
     program = {"high": HIGH, "cheap": {"program": "picky", "method": "lj-atm"}}
-    found = mbexec.run(screened({"3": 1.0}, program=program))
+    told = re.escape(
+        "1 of 41 calculations of 'cheap', which screens, failed, and all that they are part of is computed. "
+        'The first, ["cheap", [1, 2], [1, 2]]: ValueError: not these two'
+    )
+    with pytest.warns(UserWarning, match=f"^{told}$"):
+        found = mbexec.run(screened({"3": 1.0}, program=program))
     assert found.result.success
     assert found.report.failed == 1
     kept = {task.frag for task in found.plan if task.mc == "high" and not np.isnan(found.energies[task.index])}

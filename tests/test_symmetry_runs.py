@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import threading
+import warnings
 
 import attrs
 import numpy as np
@@ -14,6 +16,7 @@ import mbexec
 from mbexec import ConfigError, FragmentDone, InputError, PluginError, RunStarted, TaskResult, tables
 from mbexec.bench.sampling import Strata
 from mbexec.core import engine, inspection
+from mbexec.core.convergence import warn_of_errors
 from mbexec.core.cost import costs
 from mbexec.core.engine import read_job
 from mbexec.core.potential import ModelPotential
@@ -66,6 +69,29 @@ def crystal(geometry, tolerance=1e-6, program=LENNARD_JONES, units="bohr", **mbe
     tables = job(geometry, program=program, **({} if tolerance is None else {"symmetry_tolerance": tolerance}), **mbe)
     tables["molecule"]["units"] = units
     return tables
+
+
+@pytest.mark.parametrize(("decimals", "warned"), [(8, False), (4, True)])
+def test_rounded_coordinates_are_warned_of(decimals, warned):
+    """What is taken for the same is not quite, and sums multiply that; told before anything runs."""
+    turned = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
+    waters = [("OHH", np.round((WATER + 5.5 * np.array(place)) @ turned, decimals)) for place in np.ndindex(2, 2, 2)]
+    plan = mbexec.plan(crystal(written(*waters), 1e-3, max_nbody=2))
+    assert plan.symmetry is not None
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_errors(plan)
+    assert len(told) == warned
+    for warning in told:
+        words = re.fullmatch(
+            r"Calculations that are taken for the same differ by up to (\S+) a0, which may make about (\S+) E_h in the "
+            r"nocp interaction energy\. For 1e-06 E_h, give coordinates with more decimals, or a smaller "
+            r"mbe\.symmetry_tolerance\.",
+            str(warning.message),
+        )
+        growth = plan.amplification("nocp", 2, 2)[1]
+        assert float(words[1]) == pytest.approx(plan.symmetry.deviation, rel=0.1)
+        assert float(words[2]) == pytest.approx(0.01 * plan.symmetry.deviation * growth, rel=0.1)
 
 
 def both(geometry, executor="serial", **options):

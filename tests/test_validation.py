@@ -15,7 +15,7 @@ import pytest
 
 import mbexec
 from mbexec import ConfigError, LevelReport, PluginNotFoundError, ProgramError, RunReport, TaskError, hookimpl
-from mbexec.core.convergence import warn_of_convergence
+from mbexec.core.convergence import warn_of_errors
 from mbexec.core.potential import ModelPotential
 from mbexec.reports.svg import check_library
 from mbexec.validation import (
@@ -214,7 +214,7 @@ def test_standard_systems_are_well_converged():
         plan = mbexec.plan(system.job)
         assert system.bsse[0] == "nocp"
         assert system.max_nbody == len(plan.spec.molecule.fragments) or system.name == "model-potential"
-        warn_of_convergence(plan)
+        warn_of_errors(plan)
 
 
 # What is wrong

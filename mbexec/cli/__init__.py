@@ -45,7 +45,7 @@ from mbexec.cli.store import store
 from mbexec.cli.streams import guarded
 from mbexec.core import engine
 from mbexec.core.config import layers, read_config
-from mbexec.core.convergence import warn_of_convergence
+from mbexec.core.convergence import warn_of_errors
 from mbexec.core.errors import ExecutorError
 from mbexec.core.host import node_settings
 from mbexec.core.logs import configure
@@ -176,7 +176,7 @@ def plan(job: Path, executor: str | None, workers: int | None, settings: dict[st
     console.print(tables.plan_table(made))
     if made.expansion.rows:
         console.print(tables.amplification_table(made))
-    warn_of_convergence(made)
+    warn_of_errors(made)
     if show_config:
         console.print(tables.settings_table(recorded(config, None)))
 

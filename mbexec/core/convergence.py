@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     from mbexec.core.types import Plan
 
-__all__ = ["ACCURACY", "Convergence", "convergence", "model_of", "sums", "warn_of_convergence"]
+__all__ = ["ACCURACY", "Convergence", "convergence", "model_of", "sums", "warn_of_errors"]
 
 ACCURACY = 1e-6  # E_h; what sums should be good to
 _EXACT = frozenset({"dftd3", "dftd4", "gcp", "mctc-gcp", "model-potential", "mp2d", "s-dftd3"})
 _FIRST_ORDER = 0.01
 _ROUNDING = 1e-12  # E_h; what arithmetic leaves of energies of some hundred E_h
+_SLOPE = 0.01  # E_h/a0; of the energy near a minimum
 
 
 @frozen
@@ -155,21 +156,34 @@ def sums(plan: Plan) -> Iterator[tuple[str, tuple[str, int, int]]]:
             yield f"{bsse} interaction", (bsse, highest, 2)
 
 
-def warn_of_convergence(plan: Plan) -> None:
-    """Warn of each model chemistry that converges too loosely for one of the sums to be good to `ACCURACY`."""
+def warn_of_errors(plan: Plan) -> None:
+    """Warn of what is too loose for one of the sums to be good to `ACCURACY`: convergence, or symmetry's tolerance."""
     for label in plan.expansion.mcs:
         specification = plan.spec.specification.specification[label]
         found = convergence(specification)
-        growth = {name: plan.amplification(*which, mc=label)[1] for name, which in sums(plan)}
-        name = max(growth, key=lambda name: growth[name], default="")
-        if found is None or not growth or found.error <= max(ACCURACY / max(growth[name], 1.0), _ROUNDING):
+        name, growth = _largest_growth(plan, label)
+        if found is None or not growth or found.error <= max(ACCURACY / max(growth, 1.0), _ROUNDING):
             continue
         warnings.warn(
             f"Energies of {model_of(plan, label)!r} are good to about {found.error:.0e} E_h ({found.told}), "
-            f"which makes about {found.error * growth[name]:.1e} E_h in the {name} energy. "
-            f"For {ACCURACY:.0e} E_h, set {_enough(specification, ACCURACY / growth[name])}.",
+            f"which makes about {found.error * growth:.1e} E_h in the {name} energy. "
+            f"For {ACCURACY:.0e} E_h, set {_enough(specification, ACCURACY / growth)}.",
             stacklevel=2,
         )
+    name, growth = _largest_growth(plan)
+    if plan.symmetry is not None and plan.symmetry.deviation * _SLOPE * growth > ACCURACY:
+        warnings.warn(
+            f"Calculations that are taken for the same differ by up to {plan.symmetry.deviation:.1e} a0, which may "
+            f"make about {plan.symmetry.deviation * _SLOPE * growth:.1e} E_h in the {name} energy. "
+            f"For {ACCURACY:.0e} E_h, give coordinates with more decimals, or a smaller mbe.symmetry_tolerance.",
+            stacklevel=2,
+        )
+
+
+def _largest_growth(plan: Plan, mc: str | None = None) -> tuple[str, float]:
+    """The sum in which random errors grow most, and by how much."""
+    growth = {name: plan.amplification(*which, mc=mc)[1] for name, which in sums(plan)}
+    return max(growth.items(), key=lambda item: item[1], default=("", 0.0))
 
 
 def _enough(specification: AtomicSpecification, needed: float) -> str:

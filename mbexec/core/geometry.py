@@ -24,6 +24,7 @@ _ACROSS = np.array([0.5973, 0.6327, 0.4928])  # of about unit length; at an angl
 _BOND = 1.2  # of two covalent radii
 _COLUMNS = "species:S:1:pos:R:3"  # the first four, in the words of extended .xyz files
 _NOT_PERIODIC = re.compile(r"\bpbc\s*=\s*[\"{]?\s*F(alse)?([\s,]+F(alse)?){2}", re.IGNORECASE)
+_WIDTH = 80  # of fragments in messages
 _NO_RADIUS = 1.8  # a0; of elements without one, as QCElemental has it
 
 
@@ -249,7 +250,12 @@ def fragments_of(
             "Correct molecule.units, or give molecule.fragments if that is what is meant.",
             stacklevel=2,
         )
-    check_groups([list(group) for group in groups], len(symbols))
+    hint = (
+        " Where several molecules are in one, they are too close: correct molecule.units."
+        if fragments == "auto"
+        else ""
+    )
+    check_groups([list(group) for group in groups], len(symbols), hint)
     for name, values in (("charges", charges), ("multiplicities", multiplicities)):
         if values is not None and len(values) != len(groups):
             raise InputError(
@@ -266,7 +272,7 @@ def fragments_of(
     ]
 
 
-def check_groups(groups: Sequence[Sequence[int]], nat: int) -> None:
+def check_groups(groups: Sequence[Sequence[int]], nat: int, hint: str = "") -> None:
     """Refuse fragments that overlap, leave out an atom, have one that is not there, or don't follow the order of atoms.
 
     Parameters
@@ -275,6 +281,8 @@ def check_groups(groups: Sequence[Sequence[int]], nat: int) -> None:
         0-based atoms of each fragment.
     nat
         Number of atoms.
+    hint
+        What else to say of groups that don't follow the order.
 
     Raises
     ------
@@ -292,9 +300,12 @@ def check_groups(groups: Sequence[Sequence[int]], nat: int) -> None:
         raise InputError(f"molecule.fragments has atom {twice[0]} twice; {each}")
     if missing := [atom for atom in range(nat) if not times[atom]]:
         raise InputError(f"molecule.fragments leaves out atom {missing[0]}; {each}")
+    told = repr(groups)
+    if len(told) > _WIDTH:
+        told = f"{told[: told.rindex(',', 0, _WIDTH)]}, ...]]"
     raise InputError(
-        f"The fragments {groups!r:.80} don't follow the order of the atoms; "
-        "sort the atoms so that those of each fragment stand together, fragment by fragment."
+        f"The fragments {told} don't follow the order of the atoms; "
+        f"sort the atoms so that those of each fragment stand together, fragment by fragment.{hint}"
     )
 
 

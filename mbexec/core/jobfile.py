@@ -201,7 +201,7 @@ def from_job(
 
 def _screen(mbe: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
     """What [mbe] says of screening by energy, as JSON has it."""
-    if not (given := mbe.get("screen")):
+    if (given := mbe.get("screen")) is None:
         return {}
     if missing := [key for key in ("program", "thresholds") if key not in given]:
         raise InputError(f"mbe.screen.{missing[0]} is missing; give {_RULES['mbe.screen'][missing[0]][0]}.")

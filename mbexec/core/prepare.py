@@ -18,7 +18,7 @@ from mbexec.core.blame import blamed
 from mbexec.core.check import ResultCheck
 from mbexec.core.config import SHARED_FILE
 from mbexec.core.context import Cluster, Context, alternative_label, rung_label
-from mbexec.core.convergence import warn_of_convergence
+from mbexec.core.convergence import warn_of_errors
 from mbexec.core.errors import PluginError
 from mbexec.core.ghosts import settle_ghosts
 from mbexec.core.keys import Keys
@@ -100,7 +100,7 @@ def prepared(spec: ManyBodyInput, config: RunConfig) -> Iterator[Prepared]:
             _warn_of_share(config)
         else:
             _warn_of_cores(work.workers, config)
-        warn_of_convergence(plan)
+        warn_of_errors(plan)
         sizes = [len(atoms) for atoms in plan.spec.molecule.fragments]
         check = ResultCheck(plan.spec.specification.driver.value, sizes, plan.properties)
         versions = programs.versions() if config.run.store is not None or config.run.reporters else {}

@@ -87,7 +87,7 @@ def _sets(spec: ManyBodyInput, max_nbody: int, whole_only: bool, bsse_type: Sequ
     if max_nbody > 1 and not any(kept[1:]):
         warnings.warn(
             "The cutoffs keep no two fragments together: what is said to be their interaction is zero since nothing "
-            "of it is computed. Lengths are in angstrom in a job file, and in a0 in QCSchema.",
+            "of it is computed. Lengths are in molecule.units in job files (angstrom if not given), in a0 in QCSchema.",
             stacklevel=3,
         )
     return sets
@@ -193,8 +193,10 @@ def _whole_only(keywords: ManyBodyKeywords, levels: Mapping[int | str, str], com
     if not keywords.supersystem_ie_only:
         return False
     if not complete:
-        what = "the highest of levels" if keywords.levels else "max_nbody"
-        raise InputError(f"supersystem_ie_only needs {what} to be the number of fragments; change one of them.")
+        raise InputError(
+            "supersystem_ie_only needs max_nbody, or the highest of levels, to be the number of fragments; "
+            "change one of them."
+        )
     if "vmfc" in [bsse.value for bsse in keywords.bsse_type]:
         raise InputError("supersystem_ie_only saves nothing with vmfc; use cp or nocp, or leave it out.")
     if len(set(levels.values())) > 1:

@@ -23,6 +23,7 @@ __all__ = ["NamedSum", "Sums", "named_sums", "orders", "returned_sum", "treatmen
 
 _DERIVATIVES = {"gradient": 1, "hessian": 2}
 _MOST_CLUSTERS = 10_000
+_MOST_BYTES = 100_000_000  # of their arrays, which have the cluster's size
 # What waits to be added up: many take less time together, and they take some memory.
 _NUMBERS = 200_000
 
@@ -104,16 +105,22 @@ class Sums:
         self._layout = Layout.of(self.plan)
         self._widths = array("q", self._layout.numbers(list(self.arrays)).tobytes())
         self._open = 0 if energy_screen(self.plan.spec) is None else int((~self.plan.undecided).sum())
-        kept = cluster_properties(self.plan.spec)
-        too_many = kept == "auto" and len(self.plan) > _MOST_CLUSTERS
-        self.clusters = None if too_many or kept == "none" else {}
-        if too_many:
-            warnings.warn(
-                f"The result will not hold the properties of each of the {len(self.plan):,} fragment calculations, "
-                f"only their sums; beyond {_MOST_CLUSTERS:,}, "
-                'set mbe.cluster_properties to "all" to have them (or to "none").',
-                stacklevel=3,
-            )
+        self.clusters = {} if self._keeps_clusters() else None
+
+    def _keeps_clusters(self) -> bool:
+        """Whether the result is to hold what each calculation gave; warns where "auto" says no."""
+        kept, count = cluster_properties(self.plan.spec), len(self.plan)
+        size = 8 * count * sum(math.prod(total.shape[1:]) for total in self.arrays.values())
+        if kept != "auto" or (count <= _MOST_CLUSTERS and size <= _MOST_BYTES):
+            return kept != "none"
+        arrays = f", whose arrays would take {size / 1e9:,.1f} GB in the size of the cluster" if self.arrays else ""
+        warnings.warn(
+            f"The result will not hold the properties of each of the {count:,} fragment calculations{arrays}; only "
+            f"their sums. Beyond {_MOST_CLUSTERS:,} calculations or {_MOST_BYTES / 1e9:g} GB, "
+            'set mbe.cluster_properties to "all" to have them (or to "none").',
+            stacklevel=4,
+        )
+        return False
 
     @property
     def missing(self) -> NDArray[np.bool_]:
@@ -158,7 +165,22 @@ class Sums:
 
     def _choose(self) -> None:
         self.choice = choose(self.plan, np.where(self.done & ~self.plan.undecided, self.fixed["energy"], np.nan))
-        self.plan = self.plan if self.choice is None else self.choice.plan
+        if self.choice is not None:
+            self.plan = self.choice.plan
+            self._warn_of_cheap_failures(self.choice.screen.program)
+
+    def _warn_of_cheap_failures(self, program: str) -> None:
+        """A screen that fails leaves everything to the dear program, which may take far longer than planned."""
+        expansion = self.plan.expansion
+        cheap = expansion.mc == expansion.mcs.index(program)
+        failed = [index for index in sorted(self.errors) if cheap[index]]
+        if failed:
+            words = self.errors[failed[0]].error_message.strip().splitlines()[-1:]
+            warnings.warn(
+                f"{len(failed):,} of {int(cheap.sum()):,} calculations of {program!r}, which screens, failed, and all "
+                f"that they are part of is computed. The first, {self.plan[failed[0]].label}: {''.join(words)}",
+                stacklevel=5,
+            )
 
     def increments(self, bsse: str, name: str) -> dict[int, NDArray[np.float64]]:
         """What each fragment set adds beyond its subsets, or what counts for that, (n_k,) by order; NaN if unknown."""
