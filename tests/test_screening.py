@@ -416,6 +416,14 @@ def test_settings_that_cannot_be(change, said):
         mbexec.plan(given)
 
 
+def test_an_empty_table_screens_nothing():
+    """And is no way to say so."""
+    given = screened({"3": 1e-5})
+    given["mbe"]["screen"] = {}
+    with pytest.raises(mbexec.InputError, match=r"mbe\.screen\.program is missing; give "):
+        mbexec.plan(given)
+
+
 @pytest.mark.parametrize("key", ["program", "thresholds"])
 def test_settings_that_are_missing(key):
     """Both are needed."""
