@@ -48,12 +48,13 @@ def commands(module):
 
 @pytest.mark.parametrize("name", ["mbexec", *MODULES])
 def test_all_is_what_a_module_defines(name):
-    """Every public function and class is listed, and everything listed is there."""
+    """Every public function and class is listed, what is listed is there, and constants stand first; sorted."""
     module = importlib.import_module(name)
     source = ast.parse(inspect.getsource(module))
     empty = len(source.body) == 1  # nothing but a docstring
     listed = getattr(module, "__all__", [])
     assert empty or "__all__" in vars(module)
+    assert listed == sorted(listed, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     assert len(listed) == len(set(listed))
     assert [missing for missing in listed if not hasattr(module, missing)] == []
     assert public(module) <= set(listed)
