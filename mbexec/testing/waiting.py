@@ -14,12 +14,14 @@ __all__ = ["beside", "opened_when_idle", "until"]
 
 _WINDOW = 0.5
 _IDLE = 0.03  # of a core; a process that waits for a core among dozens of others gets more
+_AT_MOST = 10  # times as long; threads that watch over a cluster may never be idle
 
 
 def until(condition: Callable[[], object], seconds: float) -> bool:
     """Whether a condition comes true before this process and its children have been idle for some time on end.
 
-    Time in which they compute does not count, so that nobody is blamed for a machine that is busy.
+    Time in which they compute does not count, so that nobody is blamed for a machine that is busy, for up to ten times
+    as long.
 
     Parameters
     ----------
@@ -29,8 +31,9 @@ def until(condition: Callable[[], object], seconds: float) -> bool:
         Of idleness.
     """
     idle, start, used = 0.0, time.monotonic(), _used()
+    end = start + _AT_MOST * seconds
     while not condition():
-        if idle >= seconds:
+        if idle >= seconds or time.monotonic() > end:
             return False
         time.sleep(0.01)
         if (passed := time.monotonic() - start) > min(_WINDOW, seconds):

@@ -85,6 +85,18 @@ def test_a_worker_gets_ready_and_runs_tasks(alone):
     """)
 
 
+def test_a_worker_that_gets_the_context_with_tasks_runs_them(alone):
+    """At once, however often it comes; the context that it keeps, for a next child, is without them."""
+    alone("""
+        trial = Trial(["plain", "deadly", "plain"], {"deadly": {"kill": 1}})
+        for _ in range(2):
+            answer = mine.answer(context(trial, **tasks(trial)))
+            assert "Python" in answer["versions"] and answer["left"] == [] and not answer["need"]
+            assert [trial.label(r.index) for r in results(answer) if r.error] == ["deadly"]
+        assert "tasks" not in mine._contexts[trial.work.key]
+    """)
+
+
 def test_a_worker_begins_nothing_when_the_time_is_up(alone):
     """The first task runs however long it takes; those that were not begun are told."""
     alone("""

@@ -41,7 +41,7 @@ class Traffic:
 
 @define(eq=False)
 class Chunk:
-    """What one message of Parsl's carries: tasks, or a context if there are none."""
+    """What one message of Parsl's carries: tasks, or nothing but the context, for a worker to get ready."""
 
     tasks: list[Task]
     told: bool = False
@@ -151,7 +151,7 @@ class Flow:
             message["budget"] = 2 * self._target()
             wanted = self._target() / max(self._typical, 1e-6) if self._typical else 1
             self._size = int(min(max(1, wanted), 2 * self._size, _LARGEST))
-        else:
+        if not chunk.tasks or len(self._known) < min(self.pool.workers(), self.work.workers):  # whoever takes it, can
             message |= {"blob": self.work.blob, "directory": os.getcwd(), "path": _own_path()}
             message |= {"scratch": _absolute(self.work.context.task.scratch_directory)}
             message |= {"distributions": ["mbexec-parsl", "parsl"]}
@@ -196,8 +196,9 @@ class Flow:
             self._missing += 1
             self._again.extendleft(reversed(chunk.tasks))
             return
+        if "versions" in answer:
+            self._ready(answer, chunk)
         if not chunk.tasks:
-            self._ready(answer)
             return
         self._known.add(answer["worker"])
         results: list[TaskResult] = [TaskResult(*pickle.loads(each)) for each in answer["results"]]
@@ -206,11 +207,11 @@ class Flow:
         self._typical = 0.8 * self._typical + 0.2 * each if self._typical else each
         yield from results
 
-    def _ready(self, answer: dict[str, Any]) -> None:
+    def _ready(self, answer: dict[str, Any], chunk: Chunk) -> None:
         """A worker has the context, and tells what it is."""
         self._missing = max(0, self._missing - 1)
         self._false_starts = 0
-        if answer["worker"] in self._known:  # it was free, and those that are meant were not
+        if answer["worker"] in self._known and not chunk.tasks:  # it was free, and those that are meant were not
             self._quiet = time.monotonic() + _PAUSE
         if answer["versions"] not in self._checked:
             check_versions(self.work, answer["versions"], f"The Parsl worker {answer['worker']}")

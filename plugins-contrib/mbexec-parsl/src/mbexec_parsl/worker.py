@@ -26,6 +26,7 @@ from mbexec_parsl.runner import DONE, RETRY, Runner, scratch_of
 
 __all__ = ["Worker", "execute"]
 
+_OF_TASKS = ("tasks", "timeouts", "budget")
 _KEPT = 4  # contexts, as many as run_chunk remembers
 _MANY = 8
 _REST = 0.002  # s
@@ -44,7 +45,7 @@ class Worker:
     _child: _Child | None = field(default=None, init=False)
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Get ready for a context, or run tasks; a worker that does not know the context says so at once.
+        """Get ready for a context if it is there, run tasks if there are any; without its context a worker says so.
 
         Returns
         -------
@@ -55,13 +56,13 @@ class Worker:
         start, key = time.monotonic(), message["key"]
         given: dict[str, Any] = {"worker": f"{socket.gethostname()}:{os.getpid()}", "need": False, "results": []}
         if "blob" in message:
-            self._contexts[key] = message
+            self._contexts[key] = {name: value for name, value in message.items() if name not in _OF_TASKS}
             while len(self._contexts) > _KEPT:
                 self._contexts.popitem(last=False)
             given["versions"] = self._ready(key)
-        elif key not in self._contexts:
+        if key not in self._contexts:
             given["need"] = True
-        else:
+        elif "tasks" in message:
             given["results"] = self._run(message)
             given["left"] = list(range(len(given["results"]), len(message["tasks"])))
         return {**given, "took": time.monotonic() - start}
@@ -93,7 +94,8 @@ class Worker:
             problem = self._ready(message["key"]).get("problem")
             if self._child is None:
                 raise RuntimeError(f"No process for fragments can be started: {problem}")
-            left = {**message, "tasks": tasks[len(results) :], "budget": end - time.monotonic()}
+            left = {"key": message["key"], "tasks": tasks[len(results) :], "timeouts": message["timeouts"]}
+            left["budget"] = end - time.monotonic()
             ran, failure = self._child.run(left)
             results += ran
             if failure is None:
