@@ -14,7 +14,6 @@ from contextvars import copy_context
 from typing import NoReturn, TypeVar
 
 import psutil
-import structlog
 from attrs import define, field
 from rich.console import Console
 
@@ -154,7 +153,7 @@ def _leave(last_words: str) -> None:
             console.show_cursor()
             console.file.flush()
         sys.addaudithook(_start_nothing)
-        structlog.configure(processors=[_log_nothing])
+        _log_nothing()
         give_up = time.monotonic() + _TO_KILL
         while _kill_children() and time.monotonic() < give_up:
             time.sleep(0.01)
@@ -164,8 +163,13 @@ def _leave(last_words: str) -> None:
         os._exit(INTERRUPTED)
 
 
-def _log_nothing(*_: object) -> NoReturn:
-    raise structlog.DropEvent
+def _log_nothing() -> None:
+    import structlog
+
+    def dropped(*_: object) -> NoReturn:
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[dropped])
 
 
 def _refuse_to_start(event: str, _: object) -> None:

@@ -178,6 +178,17 @@ def test_the_task_table_wins_over_qcengine_variables(tables, monkeypatch):
     assert (config.task.ncores, config.sources["task.ncores"]) == (2, "the input")
 
 
+@pytest.mark.parametrize("place", ["DQM_CONFIG_PATH", "HOME"])
+def test_qcengine_yaml_is_found_where_qcengine_looks(tables, node, place):
+    """In the directory that a variable names and in the user's own for tools of MolSSI, as in the working directory."""
+    elsewhere = node.parent / "elsewhere"
+    there = elsewhere / ".qcarchive" if place == "HOME" else elsewhere
+    there.mkdir(parents=True)
+    node.rename(there / node.name)
+    assert in_a_new_process(tables)["retries"][1] != "qcengine.yaml"
+    assert in_a_new_process(tables, {place: str(elsewhere)})["retries"] == (2, "qcengine.yaml")
+
+
 def test_qcengine_variables_win_over_the_split_of_the_machine(tables, monkeypatch):
     """QCENGINE_NCORES, QCENGINE_MEMORY, ... are taken where nobody says otherwise."""
     monkeypatch.setenv("QCENGINE_NCORES", "3")

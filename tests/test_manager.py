@@ -144,6 +144,14 @@ def test_only_named_plugins_are_imported(tmp_path):
 # Importing
 
 
+def test_importing_mbexec_imports_little():
+    """Scripts, commands and worker processes start often; what takes long comes when it is needed."""
+    dear = ["asyncio", "pydantic", "qcelemental", "qcengine", "qcmanybody", "rich", "scipy", "structlog", "yaml"]
+    script = f"import sys, mbexec; print([name for name in {dear} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_plugin_that_fails_to_import(tables, install):
     """The sentence names the distribution, the error, and what to do."""
     install("strange-things", {"mine": "Mine"}, source="import a_module_that_is_not_there")

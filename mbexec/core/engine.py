@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -98,6 +97,8 @@ async def arun(spec: Any, *, executor: str | None = None, **settings: Any) -> Ru
 
     When the awaiting task is cancelled, nothing new is started; what runs is finished first.
     """
+    import asyncio
+
     stop = threading.Event()
     job = partial(_read_and_execute, spec, _with(executor, settings), stop)
     future = asyncio.get_running_loop().run_in_executor(None, copy_context().run, job)

@@ -6,8 +6,6 @@ import logging
 import sys
 from typing import TextIO, cast
 
-import structlog
-
 __all__ = ["configure"]
 
 
@@ -25,6 +23,8 @@ class _Current:
 
 def configure(level: int = logging.INFO) -> None:
     """Configure structlog for this process."""
+    import structlog
+
     people = sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer()
     structlog.configure(

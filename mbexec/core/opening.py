@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mbexec.core.config import Layer, read_text, read_toml
 from mbexec.core.errors import ConfigError, InputError
 
@@ -61,17 +59,22 @@ def _read(path: Path) -> Any:
         return read_toml(path)
     if path.suffix not in (".json", ".yaml", ".yml"):
         raise InputError(f"{path}: unknown kind of file {path.suffix!r}; allowed are .toml, .json, .yaml and .yml.")
+    text = read_text(path)
+    if path.suffix != ".json":
+        return _parsed_yaml(path, text)
     try:
-        text = read_text(path)
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: not valid JSON: {error}.") from error
+
+
+def _parsed_yaml(path: Path, text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {_yaml_words(error)}.") from error
-
-
-def _yaml_words(error: yaml.YAMLError) -> str:
-    """What is wrong and where, in one line."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return " ".join(str(error).split())
-    return f"{error.problem}: line {error.problem_mark.line + 1} column {error.problem_mark.column + 1}"
+        words = " ".join(str(error).split())
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            words = f"{error.problem}: line {error.problem_mark.line + 1} column {error.problem_mark.column + 1}"
+        raise ConfigError(f"{path}: not valid YAML: {words}.") from error

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-import structlog
 from attrs import define, field
 
 from mbexec import ConfigError, FragmentDone, MetricsEvent, RunStarted, hookimpl
@@ -183,4 +182,6 @@ class Jsonl:
         if not self._troubled:
             self._troubled = True
             with suppress(Exception):  # where logging fails, the run goes on all the same
+                import structlog
+
                 structlog.get_logger("mbexec").warning("record_not_written", path=str(self.path), why=why)
