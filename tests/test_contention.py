@@ -109,9 +109,14 @@ def on_two_cores(measured):
     """Four workers whose child processes compute.
 
     What those wait for a processor the kernel tells of the whole machine only, as a mean over its busy cores: with two
-    cores both are as busy, whatever else runs.
+    cores both are as busy, whatever else runs; what runs beside takes part in the mean, though, so there are three
+    attempts.
     """
-    return measured(sorted(os.sched_getaffinity(0))[-2:], [("calls", "threads", 4), ("calls", "loky", 4)])
+    for _ in range(3):
+        found = measured(sorted(os.sched_getaffinity(0))[-2:], [("calls", "threads", 4), ("calls", "loky", 4)])
+        if all(report["serial_time"] == pytest.approx(FRAGMENTS * SECONDS, rel=0.25) for report in found.values()):
+            break
+    return found
 
 
 @pytest.mark.parametrize("executor", ["threads", "loky"])

@@ -67,7 +67,7 @@ def test_a_load_that_computes():
     """Its processor time, and no less, is what it would have taken alone."""
     [found] = undisturbed(lambda: [measured(spin)])
     assert 0.2 <= found.cpu_time < 0.25
-    assert found.cpu_time - 0.01 <= alone(found) < 0.35
+    assert found.cpu_time - 0.02 <= alone(found) < 0.35
 
 
 def test_a_load_that_waits():
