@@ -12,7 +12,8 @@ from qcelemental.models.v2 import Molecule
 from qcelemental.molutil import guess_connectivity
 
 from mbexec import InputError
-from mbexec.core.geometry import check_apart, fragments_of, parse_geometry
+from mbexec.core.coordinates import parse_geometry
+from mbexec.core.geometry import check_apart, fragments_of
 from mbexec.core.jobfile import from_job
 from mbexec.plugins.manybody import merging
 from tests.systems import HELIUM_TETRAMER, IONS, RADICALS, WATER_TRIMER

@@ -17,8 +17,9 @@ from qcmanybody.models.v2 import ManyBodyInput
 
 import mbexec
 from mbexec import ConfigError, InputError, MbexecError
+from mbexec.core.coordinates import parse_geometry, read_xyz
 from mbexec.core.engine import read_job
-from mbexec.core.geometry import check_apart, parse_geometry, read_xyz
+from mbexec.core.geometry import check_apart
 from tests.systems import WATER_TRIMER, argon, job
 
 BOHR = qcel.constants.bohr2angstroms

@@ -13,8 +13,9 @@ from qcmanybody.models.v2 import BsseEnum, ManyBodyInput
 
 from mbexec.core import ladder
 from mbexec.core.config import Layer, unknown
+from mbexec.core.coordinates import parse_geometry, read_xyz
 from mbexec.core.errors import ConfigError, InputError
-from mbexec.core.geometry import Fragment, check_apart, fragments_of, parse_geometry, read_xyz
+from mbexec.core.geometry import Fragment, check_apart, fragments_of
 from mbexec.core.settings import is_not_negative, is_order, is_positive, is_text, is_whole
 
 __all__ = ["CHEMISTRY", "check", "from_job"]
