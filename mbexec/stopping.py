@@ -166,10 +166,10 @@ def _leave(last_words: str) -> None:
 def _log_nothing() -> None:
     import structlog
 
-    def dropped(*_: object) -> NoReturn:
+    def _dropped(*_: object) -> NoReturn:
         raise structlog.DropEvent
 
-    structlog.configure(processors=[dropped])
+    structlog.configure(processors=[_dropped])
 
 
 def _refuse_to_start(event: str, _: object) -> None:

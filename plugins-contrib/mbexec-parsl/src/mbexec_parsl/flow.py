@@ -209,10 +209,11 @@ class Flow:
 
     def _ready(self, answer: dict[str, Any], chunk: Chunk) -> None:
         """A worker has the context, and tells what it is."""
-        self._missing = max(0, self._missing - 1)
         self._false_starts = 0
-        if answer["worker"] in self._known and not chunk.tasks:  # it was free, and those that are meant were not
-            self._quiet = time.monotonic() + _PAUSE
+        if not chunk.tasks:
+            self._missing = max(0, self._missing - 1)
+            if answer["worker"] in self._known:  # it was free, and those that are meant were not
+                self._quiet = time.monotonic() + _PAUSE
         if answer["versions"] not in self._checked:
             check_versions(self.work, answer["versions"], f"The Parsl worker {answer['worker']}")
             self._checked.append(answer["versions"])
