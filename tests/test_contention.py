@@ -8,8 +8,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from textwrap import dedent
 
+import psutil
 import pytest
 
 FRAGMENTS = 8
@@ -109,14 +111,21 @@ def on_two_cores(measured):
     """Four workers whose child processes compute.
 
     What those wait for a processor the kernel tells of the whole machine only, as a mean over its busy cores: with two
-    cores both are as busy, whatever else runs; what runs beside takes part in the mean, though, so there are three
-    attempts.
+    cores both are as busy, whatever else runs. What runs beside takes part in the mean, though: where others compute
+    for more than a tenth of the time, it is measured three times, and that with the least of it counts.
     """
-    for _ in range(3):
+    attempts = []
+    while len(attempts) < 3 and all(share > 0.1 for share, _ in attempts):
+        start, before = time.monotonic(), _used_by_others()
         found = measured(sorted(os.sched_getaffinity(0))[-2:], [("calls", "threads", 4), ("calls", "loky", 4)])
-        if all(report["serial_time"] == pytest.approx(FRAGMENTS * SECONDS, rel=0.25) for report in found.values()):
-            break
-    return found
+        attempts.append(((_used_by_others() - before) / (time.monotonic() - start), found))
+    return min(attempts, key=lambda attempt: attempt[0])[1]
+
+
+def _used_by_others():
+    """Seconds that processors of this machine were busy for others than this process and its children."""
+    all_told, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return all_told.user + all_told.system + all_told.nice - sum(own[:4])
 
 
 @pytest.mark.parametrize("executor", ["threads", "loky"])

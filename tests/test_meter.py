@@ -65,9 +65,10 @@ def alone(found):
 
 def test_a_load_that_computes():
     """Its processor time, and no less, is what it would have taken alone."""
-    [found] = undisturbed(lambda: [measured(spin)])
+    spins = [undisturbed(lambda: [measured(spin)])[0] for _ in range(3)]
+    found = min(spins, key=lambda each: each.lost)  # the kernel's account of waiting is less exact the more there was
     assert 0.2 <= found.cpu_time < 0.25
-    assert found.cpu_time - 0.02 <= alone(found) < 0.35
+    assert found.cpu_time - 0.01 <= alone(found) < 0.35
 
 
 def test_a_load_that_waits():
